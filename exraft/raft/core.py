@@ -1,0 +1,501 @@
+"""What every server has, and the one place where it changes.
+
+Knows the record that all roles share (ballot, log, configuration, leader) and passes what arrives
+to the role of the moment. Must not know what a role makes of it, nor who drives it.
+
+A driver does, over and over: give what arrived to `step` and the request methods, give the time to
+`tick`, then call `flush` and carry out what `take` returns (in the order that `Output` states) until
+there is nothing more. Requests take a ticket, which comes back in an `Answer`. Times are seconds on
+any clock that never goes back; `deadline` says when the next `tick` is due.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from exraft.names import Peer, Role
+from exraft.raft.candidate import Candidate
+from exraft.raft.config import Config, config_entry, decode_config, quorum
+from exraft.raft.follower import Follower, refuse_append
+from exraft.raft.leader import Leader
+from exraft.raft.log import CONFIG, Entry, Mark, Store
+from exraft.raft.messages import (
+    Append,
+    AppendReply,
+    Message,
+    PreVote,
+    PreVoteReply,
+    Reach,
+    ReachReply,
+    TimeoutNow,
+    Vote,
+    VoteReply,
+)
+from exraft.raft.outcome import Answer, Outcome, Output, Refusal, Ticket
+from exraft.raft.voting import answer_pre_vote, answer_vote
+
+NEVER = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What can be set on a server; durations in seconds."""
+
+    min_election_timeout: float = 1.0
+    max_election_timeout: float = 10.0
+    heartbeat_timeout: float = 0.1
+    batch_size: int = 100
+    """Most entries in one append."""
+    max_append_bytes: int = 1024 * 1024
+    """Most bytes of entries in one append that holds more than one."""
+    min_majority: int = 1
+    max_uncommitted_bytes: int = 64 * 1024 * 1024
+
+
+class Raft:
+    """One server of a cluster, as a pure function of what it is told.
+
+    Args:
+        me: this server.
+        store: its term, vote and log, as the life before left them.
+        options: see `Options`.
+        rng: the source of all chance.
+        now: the time.
+        founders: the voters of a new cluster, the server itself among them; counts only as long as
+            the log holds no configuration.
+        resume: lead on, if the store says that this server leads its term (rule 27). Only for a
+            restart by a living supervisor in the same process.
+        standby: the store is new, but the name is a member's (rule 29): neither vote nor campaign
+            until a configuration names this store.
+    """
+
+    def __init__(
+        self,
+        me: Peer,
+        store: Store,
+        options: Options,
+        rng: random.Random,
+        now: float,
+        founders: Sequence[Peer],
+        *,
+        resume: bool = False,
+        standby: bool = False,
+    ) -> None:
+        self.me = me
+        self.store = store
+        self.options = options
+        self.rng = rng
+        self.now = now
+        self.leader: Peer | None = None
+        self.leader_heard = -NEVER
+        """When a message of a leader that still counts as alive last came."""
+        self.ever_led = False
+        """Whether this server ever heard of a leader (rule 6)."""
+        self._standby = standby
+        self.halted = False
+        """It can't apply its log (rule 13): it neither campaigns nor leads."""
+        self.foreign = 0
+        """Messages of other clusters, dropped (rule 17)."""
+        self._strangers: dict[Peer, str] = {}
+        self.durable_index = store.last_index
+        self.out = Output()
+        # The configurations in the log: those in force since, the last of them in force now. Below
+        # them the founders', as if it stood at index 0 (rule 15).
+        self.configs: list[tuple[int, Config]] = [(0, Config(voters=tuple(founders)))]
+        for index, entry in store.configs():
+            self.configs.append((index, decode_config(entry.data)))
+        self.cluster = ""
+        """The cluster's id once a configuration that names it is committed; else empty."""
+        self._settle_configs()
+        self.role: Follower | Candidate | Leader
+        if resume and store.leads and self.is_voter:
+            self.leader = me
+            self.ever_led = True
+            self.role = Leader(self, resumed=True)
+            self.role.begin()
+        else:
+            if store.leads:
+                store.set_ballot(store.term, store.voted_for, leads=False)
+            self.role = Follower(self)
+            if self.alone:
+                self.become_candidate(force=False)
+
+    # What is so at the moment.
+
+    @property
+    def term(self) -> int:
+        return self.store.term
+
+    @property
+    def commit_index(self) -> int:
+        return self.store.commit_index
+
+    @property
+    def last_index(self) -> int:
+        return self.store.last_index
+
+    @property
+    def last_term(self) -> int:
+        return self.store.term_at(self.store.last_index)
+
+    @property
+    def config(self) -> Config:
+        return self.configs[-1][1]
+
+    @property
+    def config_index(self) -> int:
+        """Where the configuration in force stands; 0 for the founders'."""
+        return self.configs[-1][0]
+
+    @property
+    def quorum(self) -> int:
+        return quorum(self.config, self.options.min_majority)
+
+    @property
+    def is_voter(self) -> bool:
+        """Whether the configuration in force counts this server, with this store, as a voter."""
+        return self.me in self.config.voters and self.config.store_of(self.me) in (
+            "",
+            self.store.store_id,
+        )
+
+    @property
+    def standby(self) -> bool:
+        """Whether this store is new under a member's name, and no configuration names it yet."""
+        return self._standby and self.config.store_of(self.me) != self.store.store_id
+
+    @property
+    def may_campaign(self) -> bool:
+        """A server outside its own newest configuration never campaigns (rule 16)."""
+        if not self.is_voter or self.standby or self.halted:
+            return False
+        return len(self.config.voters) > 1 or self.quorum == 1
+
+    @property
+    def alone(self) -> bool:
+        """Whether this server's own vote is enough."""
+        return self.may_campaign and len(self.config.voters) == 1
+
+    @property
+    def committed_in_term(self) -> bool:
+        """Whether an entry of this term is committed: reads and changes wait for it."""
+        return self.store.term_at(self.commit_index) == self.term and self.commit_index > 0
+
+    @property
+    def state(self) -> Role:
+        return self.role.name
+
+    @property
+    def deadline(self) -> float:
+        """When `tick` is due at the latest."""
+        return self.role.deadline
+
+    def hears_leader(self) -> bool:
+        """Whether the leader counts as alive, so that votes are refused (rule 4)."""
+        if self.state is Role.LEADER:
+            return True
+        return (
+            self.leader is not None
+            and self.now - self.leader_heard < self.options.min_election_timeout
+        )
+
+    def election_timeout(self) -> float:
+        """Drawn anew for each wait (rule 6)."""
+        if not self.ever_led:
+            return self.retry_timeout()
+        return self.rng.uniform(
+            self.options.min_election_timeout, self.options.max_election_timeout
+        )
+
+    def retry_timeout(self) -> float:
+        """Until votes are asked for again."""
+        return self.rng.uniform(1, 3) * self.options.heartbeat_timeout
+
+    # What arrives.
+
+    def step(self, message: Message, now: float) -> None:
+        """Take a message of another server."""
+        self.now = now
+        if message.cluster != self.cluster and self._is_foreign(message):
+            self.foreign += 1
+        elif isinstance(message, Append):
+            self._on_append(message)
+        elif isinstance(message, AppendReply):
+            self._on_append_reply(message)
+        elif isinstance(message, PreVote):
+            answer_pre_vote(self, message)
+        elif isinstance(message, PreVoteReply):
+            self._on_pre_vote_reply(message)
+        elif isinstance(message, Vote):
+            answer_vote(self, message)
+        elif isinstance(message, VoteReply):
+            self._on_vote_reply(message)
+        elif isinstance(message, TimeoutNow):
+            self._on_timeout_now(message)
+        elif isinstance(message, Reach):
+            self._on_reach(message)
+        else:
+            self._on_reach_reply(message)
+
+    def propose(self, data: bytes, now: float) -> int | Refusal:
+        """Append a command; returns its index, or why it was not appended."""
+        self.now = now
+        if type(self.role) is Leader:
+            return self.role.propose(data)
+        return self.refusal()
+
+    def read(self, ticket: Ticket, now: float) -> None:
+        """Ask for a read that is linearizable; ends in `Confirmed` or a refusal."""
+        self.now = now
+        if type(self.role) is Leader:
+            self.role.reads.ask(ticket)
+        else:
+            self.answer(ticket, self.refusal())
+
+    def change(self, ticket: Ticket, peer: Peer, *, add: bool, patience: float, now: float) -> None:
+        """Add or remove a server. `patience`: seconds to wait for the first commit of the term."""
+        self.now = now
+        if type(self.role) is Leader:
+            self.role.membership.ask(ticket, peer, add=add, patience=patience)
+        else:
+            self.answer(ticket, self.refusal())
+
+    def transfer(self, ticket: Ticket, to: Peer | None, now: float) -> None:
+        """Hand leadership over to `to`, or to the most up-to-date voter."""
+        self.now = now
+        if type(self.role) is Leader:
+            self.role.transfer.ask(ticket, to)
+        else:
+            self.answer(ticket, self.refusal())
+
+    def campaign(self, now: float) -> None:
+        """Become candidate, without pre-vote and past stickiness (ExRaft's trigger_election)."""
+        self.now = now
+        if self.may_campaign and self.state is not Role.CANDIDATE:
+            self.become_candidate(force=True)
+
+    def leader_gone(self, peer: Peer, now: float) -> None:
+        """`peer` has died for good, as those who watch it learn at once (rule 28)."""
+        self.now = now
+        if type(self.role) is Follower and self.leader == peer:
+            self.leader = None
+            self.leader_heard = -NEVER
+            self.role.hurry()
+
+    def halt(self, now: float) -> None:
+        """Stop leading, and never campaign again: this server can't apply its log (rule 13)."""
+        self.now = now
+        self.halted = True
+        if self.state is not Role.FOLLOWER:
+            self.become_follower(self.term, None)
+
+    def tick(self, now: float) -> None:
+        """Judge the time. After the messages that already wait, never before them (rule 14)."""
+        self.now = now
+        if now >= self.role.deadline:
+            self.role.tick()
+
+    def stored(self, mark: Mark, now: float) -> None:
+        """What the store held when `mark` was taken is durable.
+
+        A mark whose last entry was truncated or replaced since counts for nothing (rule 10).
+        """
+        self.now = now
+        if mark.last_index <= self.last_index and (
+            self.store.term_at(mark.last_index) == mark.last_term
+        ):
+            self.durable_index = max(self.durable_index, mark.last_index)
+        self.role.stored(mark)
+
+    def flush(self, now: float) -> None:
+        """Pack what this batch of messages brought: one answer or append a peer, if it can be."""
+        self.now = now
+        self.role.flush()
+
+    def take(self) -> Output:
+        """What must happen next."""
+        out = self.out
+        self.out = Output()
+        return out
+
+    def _is_foreign(self, message: Message) -> bool:
+        """Whether it comes from another cluster (rule 17); who asks who one is may be anybody."""
+        return bool(message.cluster and self.cluster) and not isinstance(
+            message, Reach | ReachReply
+        )
+
+    def _on_append(self, message: Append) -> None:
+        if message.term < self.term:
+            # Answered with the higher term: its sender steps down, and nobody is stuck (rule 4).
+            self.send(message.sender, refuse_append(self, message))
+            return
+        if message.term == self.term and self.state is Role.LEADER:
+            self.report(
+                "error",
+                f"{message.sender} claims to lead term {self.term}, which {self.me} leads: dropped",
+            )
+            return
+        if message.term > self.term or type(self.role) is not Follower:
+            self.become_follower(message.term, message.sender)
+        assert type(self.role) is Follower
+        self.role.on_append(message)
+
+    def _on_append_reply(self, message: AppendReply) -> None:
+        # Answers of servers outside the configuration count for nothing (rule 19).
+        if type(self.role) is not Leader or message.sender not in self.role.peers:
+            return
+        if message.term > self.term:
+            self.become_follower(message.term, None)
+        elif message.term == self.term:
+            self.role.on_append_reply(message)
+
+    def _on_pre_vote_reply(self, message: PreVoteReply) -> None:
+        if not message.granted and message.term > self.term:
+            self.become_follower(message.term, None)
+        elif type(self.role) is Follower:
+            self.role.on_pre_vote_reply(message)
+
+    def _on_vote_reply(self, message: VoteReply) -> None:
+        if message.term > self.term:
+            self.become_follower(message.term, None)
+        elif type(self.role) is Candidate and message.term == self.term:
+            self.role.on_vote_reply(message)
+
+    def _on_timeout_now(self, message: TimeoutNow) -> None:
+        # Only from the current leader of the current term, and only voters (rule 22).
+        if (
+            type(self.role) is Follower
+            and message.term == self.term
+            and message.sender == self.leader
+            and self.may_campaign
+        ):
+            self.become_candidate(force=True)
+
+    def _on_reach(self, message: Reach) -> None:
+        belongs_to = self.config.cluster if self.config_index else self.cluster
+        self.send(
+            message.sender,
+            ReachReply(self.cluster, self.me, self.term, self.store.store_id, belongs_to),
+        )
+
+    def _on_reach_reply(self, message: ReachReply) -> None:
+        if type(self.role) is Leader:
+            self.role.membership.on_reach_reply(message)
+
+    # The places where state changes.
+
+    def become_follower(self, term: int, leader: Peer | None) -> None:
+        if term > self.term:
+            self.store.set_ballot(term, None, leads=False)
+        elif self.store.leads:
+            # The vote of this term stays given (rule 3).
+            self.store.set_ballot(term, self.store.voted_for, leads=False)
+        self.leader = leader
+        left = self.role
+        if type(left) is Follower and leader is None:
+            # Only a leader's message or a granted vote starts a new wait (Raft §5.2): whoever
+            # campaigns in vain must not keep the others from it.
+            left.enter_term()
+            return
+        self.role = Follower(self)
+        if type(left) is Leader:
+            left.abdicate()
+
+    def become_candidate(self, *, force: bool) -> None:
+        self.store.set_ballot(self.term + 1, self.me, leads=False)
+        self.leader = None
+        self.leader_heard = -NEVER
+        left = self.role
+        self.role = Candidate(self)
+        if type(left) is Leader:
+            left.abdicate()
+        self.role.begin(force)
+
+    def grant_vote(self, candidate: Peer) -> None:
+        """Give the vote of this term, and give the candidate the time to win (rule 3)."""
+        assert type(self.role) is Follower
+        self.store.set_ballot(self.term, candidate, leads=False)
+        self.role.deadline = self.now + self.election_timeout()
+
+    def canvass(self) -> None:
+        """Ask for pre-votes now."""
+        assert type(self.role) is Follower
+        self.role.canvass()
+
+    def become_leader(self, stores: Sequence[tuple[Peer, str]]) -> None:
+        """Lead this term. `stores`: the ids under which the votes were given."""
+        self.store.set_ballot(self.term, self.store.voted_for, leads=True)
+        self.leader = self.me
+        self.ever_led = True
+        self.role = Leader(self)
+        cluster = self.config.cluster or f"{self.rng.getrandbits(64):016x}"
+        named = Config(self.config.voters, self.config.learners, cluster, self.config.stores)
+        # An entry of the own term, at once (rule 9).
+        self.append([config_entry(self.term, named.with_stores(stores))])
+        self.role.begin()
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Append, and let a configuration hold from now on (rule 15)."""
+        index = self.store.last_index
+        self.store.append(entries)
+        for entry in entries:
+            index += 1
+            if entry.kind == CONFIG:
+                self.configs.append((index, decode_config(entry.data)))
+
+    def truncate(self, first: int) -> None:
+        """Delete from `first` on; a configuration that stood there never was (rule 15)."""
+        self.store.truncate(first)
+        self.durable_index = min(self.durable_index, first - 1)
+        while self.configs[-1][0] >= first:
+            self.configs.pop()
+
+    def set_commit(self, index: int) -> None:
+        """Commit up to `index`; never back (rule 8)."""
+        if index > self.store.commit_index:
+            self.store.set_commit(index)
+            self._settle_configs()
+
+    def _settle_configs(self) -> None:
+        while len(self.configs) > 1 and self.configs[1][0] <= self.commit_index:
+            self.configs.pop(0)
+        if 0 < self.configs[0][0] <= self.commit_index:
+            self.cluster = self.configs[0][1].cluster
+
+    # What roles say.
+
+    def send(self, peer: Peer, message: Message) -> None:
+        """Send after what is written so far is stored (rule 2)."""
+        self.out.late.append((peer, message))
+
+    def answer(self, ticket: Ticket, outcome: Outcome) -> None:
+        self.out.answers.append(Answer(ticket, outcome))
+
+    def report(self, severity: str, text: str) -> None:
+        self.out.reports.append((severity, text))
+
+    def knows_as_member(self, peer: Peer, store: str) -> bool:
+        """Whether `store` is not known to be another one than the member's (rule 29)."""
+        recorded = self.config.store_of(peer)
+        if recorded and recorded != store:
+            self.report_stranger(peer, store)
+            return False
+        return True
+
+    def report_stranger(self, peer: Peer, store: str) -> None:
+        if self._strangers.get(peer) != store:
+            self._strangers[peer] = store
+            self.report(
+                "warning",
+                f"{peer} has come back with an empty store, so it has forgotten its votes and what"
+                f" it acknowledged, and counts for nothing: take it in again with"
+                f" ExRaft.add_server(leader, {peer.name!r})",
+            )
+
+    def refusal(self) -> Refusal:
+        """Why this server does not serve the request; it never redirects to itself."""
+        if self.leader is None or self.leader == self.me:
+            return Refusal("no_leader")
+        return Refusal("redirect", self.leader)

@@ -1,0 +1,182 @@
+"""A server that follows, and asks for pre-votes when it hears no leader.
+
+Knows how a log is made to agree with the leader's (rules 7, 8 and 11) and when a follower doubts
+that it has a leader (rule 6). Must not know how an election goes on: that is the candidate's matter.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from exraft.names import Peer, Role
+from exraft.raft.log import Mark
+from exraft.raft.messages import Append, AppendReply, PreVote, PreVoteReply
+
+if TYPE_CHECKING:
+    from exraft.raft.core import Raft
+
+NEVER = float("inf")
+
+HURRY = 0.02
+"""Seconds within which the followers of a leader that surely died ask for pre-votes (rule 28)."""
+
+
+class Follower:
+    name = Role.FOLLOWER
+
+    def __init__(self, raft: Raft) -> None:
+        self._raft = raft
+        self.deadline = raft.now + raft.election_timeout()
+        self._granted: dict[Peer, None] | None = None
+        """Who would vote for this server; None as long as it does not ask."""
+        self._hurried_until = -NEVER
+        self._forgiven = False
+        self._verified = -1
+        """The last index that this batch's appends vouched for; -1 if none did."""
+        self._round = 0
+
+    def enter_term(self) -> None:
+        """A new term begins without a leader: what was asked and owed in the old one is void."""
+        self._granted = None
+        self._verified = -1
+
+    def on_append(self, message: Append) -> None:
+        """Take a message of the leader of this term (Raft §5.3)."""
+        raft = self._raft
+        raft.leader = message.sender
+        raft.leader_heard = raft.now
+        raft.ever_led = True
+        self._granted = None
+        self._forgiven = False
+        self.deadline = raft.now + raft.election_timeout()
+        store = raft.store
+        prev = message.prev_index
+        if prev > store.last_index or store.term_at(prev) != message.prev_term:
+            raft.send(message.sender, refuse_append(raft, message))
+            return
+        entries = message.entries
+        verified = prev + len(entries)
+        if entries:
+            new = prev + 1
+            # Skip what is here already; delete only where a term conflicts, for this may be an old
+            # message, and what follows may be acknowledged since (rule 7).
+            while new <= store.last_index and new <= verified:
+                if store.term_at(new) != entries[new - prev - 1].term:
+                    if new <= raft.commit_index:
+                        raft.report(
+                            "error",
+                            f"{message.sender} would overwrite the committed entry {new} of"
+                            f" {raft.me}: dropped. Do two clusters share this server's name?",
+                        )
+                        return
+                    raft.truncate(new)
+                    break
+                new += 1
+            if new <= verified:
+                raft.append(entries[new - prev - 1 :] if new > prev + 1 else entries)
+        # Never beyond what this message vouched for: what stands behind it here may be of another
+        # leader's log (rule 8).
+        raft.set_commit(min(message.commit, verified))
+        self._verified = max(self._verified, verified)
+        self._round = max(self._round, message.round)
+
+    def on_pre_vote_reply(self, message: PreVoteReply) -> None:
+        raft = self._raft
+        if (
+            self._granted is None
+            or not message.granted
+            or message.asked != raft.term + 1
+            or message.sender not in raft.config.voters
+            or not raft.knows_as_member(message.sender, message.store)
+        ):
+            return
+        self._granted[message.sender] = None
+        if len(self._granted) >= raft.quorum:
+            raft.become_candidate(force=False)
+
+    def hurry(self) -> None:
+        """The leader surely died: ask at once, a little apart from the others (rule 28)."""
+        raft = self._raft
+        self.deadline = raft.now + raft.rng.uniform(0, HURRY)
+        self._hurried_until = raft.now + raft.options.min_election_timeout
+
+    def tick(self) -> None:
+        raft = self._raft
+        late = raft.now - self.deadline
+        if raft.leader is not None and late > raft.options.heartbeat_timeout and not self._forgiven:
+            # This server was not running when it should have looked, so the leader may not have
+            # run either: a machine under load must not hold an election for that.
+            self._forgiven = True
+            self.deadline = raft.now + 2 * raft.options.heartbeat_timeout
+            return
+        raft.leader = None
+        if not raft.may_campaign:
+            self.deadline = NEVER
+            return
+        self.canvass()
+
+    def canvass(self) -> None:
+        """Ask for pre-votes (dissertation §9.6)."""
+        raft = self._raft
+        if raft.alone:
+            raft.become_candidate(force=False)
+            return
+        self._granted = {raft.me: None}
+        hurried = raft.now < self._hurried_until
+        self.deadline = raft.now + (
+            raft.options.heartbeat_timeout if hurried else raft.retry_timeout()
+        )
+        request = PreVote(
+            raft.cluster,
+            raft.me,
+            raft.term + 1,
+            raft.store.store_id,
+            raft.last_index,
+            raft.last_term,
+        )
+        for peer in raft.config.voters:
+            if peer != raft.me:
+                raft.send(peer, request)
+
+    def stored(self, mark: Mark) -> None:
+        pass
+
+    def flush(self) -> None:
+        """Acknowledge once what a whole batch brought."""
+        raft = self._raft
+        if self._verified < 0 or raft.leader is None:
+            return
+        raft.send(
+            raft.leader,
+            AppendReply(
+                raft.cluster,
+                raft.me,
+                raft.term,
+                raft.store.store_id,
+                True,
+                self._verified,
+                0,
+                0,
+                raft.commit_index,
+                self._round,
+            ),
+        )
+        self._verified = -1
+        self._round = 0
+
+
+def refuse_append(raft: Raft, message: Append) -> AppendReply:
+    """With what the leader needs to find where the logs agree in a few rounds (rule 11)."""
+    hint = raft.store.last_at_most(min(message.prev_index, raft.last_index), message.prev_term)
+    return AppendReply(
+        raft.cluster,
+        raft.me,
+        raft.term,
+        raft.store.store_id,
+        False,
+        message.prev_index,
+        hint,
+        raft.store.term_at(hint),
+        raft.commit_index,
+        message.round,
+    )

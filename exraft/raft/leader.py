@@ -1,0 +1,243 @@
+"""A server that leads its term (Raft §5.3, §5.4).
+
+Knows how the log reaches the peers and what counts as committed (rules 9, 10 and 18), and that a
+leader who hears no quorum must step down (rule 5). Must not know how reads are confirmed, members
+changed or leadership handed over: each is a part of its own (`reads`, `membership`, `transfer`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from exraft.names import Peer, Role
+from exraft.raft.config import config_entry, reached_by
+from exraft.raft.log import COMMAND, Entry, Mark
+from exraft.raft.membership import Membership
+from exraft.raft.messages import Append, AppendReply
+from exraft.raft.outcome import Refusal
+from exraft.raft.progress import Progress
+from exraft.raft.reads import Reads
+from exraft.raft.transfer import Transfer
+
+if TYPE_CHECKING:
+    from exraft.raft.core import Raft
+
+
+class Leader:
+    name = Role.LEADER
+
+    def __init__(self, raft: Raft, *, resumed: bool = False) -> None:
+        self._raft = raft
+        self._resumed = resumed
+        self.peers: dict[Peer, Progress] = {}
+        """Everyone who is sent the log: members, a server catching up, members on their way out."""
+        self.voters: list[Progress] = []
+        """Those of `peers` who count."""
+        self.votes = False
+        """Whether this server counts itself (rule 18)."""
+        self.reads = Reads(raft, self)
+        self.membership = Membership(raft, self)
+        self.transfer = Transfer(raft, self)
+        self.deadline = raft.now
+        """When the next heartbeat is due."""
+        self._quorum_due = raft.now + raft.options.min_election_timeout
+        self._progressed = False
+        # Bytes proposed and committed in this leadership; the pairs say which index ends where.
+        self._proposed = 0
+        self._committed = 0
+        self._ends: deque[tuple[int, int]] = deque()
+        self.follow_config()
+
+    @property
+    def uncommitted_bytes(self) -> int:
+        return self._proposed - self._committed
+
+    def begin(self) -> None:
+        raft = self._raft
+        if self._resumed and raft.last_term != raft.term:
+            raft.append([config_entry(raft.term, raft.config)])
+            self.follow_config()
+
+    def follow_config(self) -> None:
+        """Reach everyone whom the configuration names; count its voters, and nobody else."""
+        raft = self._raft
+        config = raft.config
+        for peer in config.members():
+            if peer != raft.me and peer not in self.peers:
+                self.peers[peer] = Progress(raft.last_index + 1, raft.now)
+        self.voters = [self.peers[peer] for peer in config.voters if peer != raft.me]
+        self.votes = raft.is_voter
+
+    def propose(self, data: bytes) -> int | Refusal:
+        raft = self._raft
+        if self.transfer.to is not None:
+            return Refusal("transferring", self.transfer.to)
+        uncommitted = self._proposed - self._committed
+        if uncommitted and uncommitted + len(data) > raft.options.max_uncommitted_bytes:
+            return Refusal("overloaded", None, "too many bytes wait for a quorum")
+        self._proposed += len(data)
+        raft.store.append((Entry(raft.store.term, COMMAND, data),))
+        return raft.store.last_index
+
+    def on_append_reply(self, message: AppendReply) -> None:
+        raft = self._raft
+        progress = self.peers[message.sender]
+        if not self._is_known(message.sender, progress, message.store):
+            return
+        progress.heard = raft.now
+        progress.commit = max(progress.commit, message.commit)
+        if message.round > progress.round:
+            # A refusal answers a round as well: it acknowledges the leader (rule 20).
+            progress.round = message.round
+            self.reads.confirm()
+        if message.accepted:
+            if message.index <= raft.last_index:
+                progress.accepted(message.index)
+                self._progressed = True
+                self.membership.on_progress(message.sender, progress)
+        else:
+            may_fit = raft.store.last_at_most(
+                min(message.hint_index, raft.last_index), message.hint_term
+            )
+            progress.refused(message.index, may_fit)
+
+    def _is_known(self, peer: Peer, progress: Progress, store: str) -> bool:
+        """Whether it answers from the store that it answered from before (rule 29)."""
+        raft = self._raft
+        known = raft.config.store_of(peer) or progress.store
+        if not known:
+            progress.store = store
+            self.membership.on_store_known()
+        elif known != store:
+            if not progress.stranger:
+                progress.stranger = True
+                raft.report_stranger(peer, store)
+            return False
+        elif progress.stranger:
+            progress.stranger = False
+        return True
+
+    def stored(self, mark: Mark) -> None:
+        self._progressed = True
+
+    def flush(self) -> None:
+        raft = self._raft
+        if self._progressed:
+            self._progressed = False
+            self._commit()
+        self.membership.flush()
+        self.reads.flush()
+        self.transfer.flush()
+        if raft.role is not self:
+            return
+        if self._ends and self._ends[-1][1] != self._proposed or not self._ends and self._proposed:
+            self._ends.append((raft.last_index, self._proposed))
+        self._replicate()
+
+    def _commit(self) -> None:
+        """Commit what a quorum has stored, counting only entries of the own term (Figure 8)."""
+        raft = self._raft
+        stored = [progress.match for progress in self.voters if not progress.stranger]
+        if self.votes:
+            stored.append(raft.durable_index)
+        index = reached_by(raft.quorum, stored)
+        if index is None or index <= raft.commit_index or raft.store.term_at(index) != raft.term:
+            return
+        raft.set_commit(index)
+        ends = self._ends
+        while ends and ends[0][0] <= index:
+            self._committed = ends.popleft()[1]
+        self.membership.on_commit()
+
+    def _replicate(self) -> None:
+        """Send to each peer what it lacks: at once, and several messages deep (rule 10)."""
+        raft = self._raft
+        last = raft.last_index
+        early = raft.out.early
+        packed: dict[int, tuple[tuple[Entry, ...], int]] = {}
+        for peer, progress in self.peers.items():
+            while progress.next <= last and progress.ready and not progress.stranger:
+                first = progress.next
+                if first not in packed:
+                    packed[first] = self._pack(first)
+                entries, size = packed[first]
+                early.append((peer, self._append_after(first - 1, entries)))
+                progress.sent(first + len(entries) - 1, size)
+                progress.owed = False
+            if progress.owed:
+                early.append((peer, self._append_after(progress.next - 1, ())))
+                progress.owed = False
+
+    def _pack(self, first: int) -> tuple[tuple[Entry, ...], int]:
+        """The entries of one append, bounded in number and in bytes."""
+        options = self._raft.options
+        entries = self._raft.store.slice(first, options.batch_size)
+        size = 0
+        for count, entry in enumerate(entries):
+            size += len(entry.data)
+            if size > options.max_append_bytes and count:
+                return tuple(entries[:count]), size - len(entry.data)
+        return tuple(entries), size
+
+    def _append_after(self, prev: int, entries: tuple[Entry, ...]) -> Append:
+        raft = self._raft
+        return Append(
+            raft.cluster,
+            raft.me,
+            raft.term,
+            prev,
+            raft.store.term_at(prev),
+            entries,
+            raft.commit_index,
+            self.reads.round,
+        )
+
+    def tick(self) -> None:
+        raft = self._raft
+        late = raft.now - self.deadline
+        self.deadline = raft.now + raft.options.heartbeat_timeout
+        if late > raft.options.heartbeat_timeout:
+            # This server was not running, so it has asked nobody: that time proves nothing about
+            # the others.
+            for progress in self.peers.values():
+                progress.heard += late
+            self._quorum_due += late
+        for progress in self.peers.values():
+            progress.probed = False
+            progress.owed = True
+        if raft.now >= self._quorum_due and not self._hears_quorum():
+            raft.report(
+                "warning",
+                f"{raft.me} steps down: it has not heard from a quorum for"
+                f" {raft.options.min_election_timeout} s",
+            )
+            raft.become_follower(raft.term, None)
+            return
+        self.membership.tick()
+        self.transfer.tick()
+
+    def _hears_quorum(self) -> bool:
+        """Check-quorum (dissertation §6.2): a leader that was cut off must not go on answering."""
+        raft = self._raft
+        heard = [progress.heard for progress in self.voters if not progress.stranger]
+        if self.votes:
+            heard.append(raft.now)
+        since = reached_by(raft.quorum, heard)
+        if since is None or raft.now >= since + raft.options.min_election_timeout:
+            return False
+        self._quorum_due = since + raft.options.min_election_timeout
+        return True
+
+    def could_hand_over(self) -> bool:
+        """Whether the other voters, as far as heard lately, make a quorum by themselves."""
+        raft = self._raft
+        lately = raft.now - raft.options.min_election_timeout
+        heard = [each for each in self.voters if not each.stranger and each.heard > lately]
+        return len(heard) >= raft.quorum
+
+    def abdicate(self) -> None:
+        """This server leads no more: tell who waits for what only a leader can do."""
+        self.reads.abdicate()
+        self.membership.abdicate()
+        self.transfer.abdicate()

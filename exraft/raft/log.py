@@ -1,0 +1,93 @@
+"""What the core asks of the place where term, vote and log are kept.
+
+Knows the shape of an entry and the small protocol that `exraft.storage` implements. Must not know
+how or where anything is kept.
+
+Writing is in two steps: a change is visible to the core at once and *durable* after `sync`, which
+is the driver's to call, once for a whole batch (rule 2). What was durable when is told back to the
+core by a `Mark` that was taken before the sync (rule 10).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from exraft.names import Peer
+
+COMMAND = 0
+"""An entry that holds a serialised command of the user's."""
+CONFIG = 1
+"""An entry that holds a `Config`."""
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One place in the log. Its index is its place; indexes begin with 1."""
+
+    term: int
+    kind: int
+    data: bytes
+
+
+class Mark(NamedTuple):
+    """How far the store had been written when it was taken."""
+
+    term: int
+    last_index: int
+    last_term: int
+
+
+class Store(Protocol):
+    """Term, vote, who leads, commit index and log of one server.
+
+    `store_id` is random and made with the store (rule 29). `incarnation` counts the lives that were
+    lent it (rule 27). `leads` says that this server leads `term`.
+    """
+
+    @property
+    def store_id(self) -> str: ...
+    @property
+    def incarnation(self) -> int: ...
+    @property
+    def term(self) -> int: ...
+    @property
+    def voted_for(self) -> Peer | None: ...
+    @property
+    def leads(self) -> bool: ...
+    @property
+    def commit_index(self) -> int: ...
+    @property
+    def last_index(self) -> int: ...
+    @property
+    def size(self) -> int:
+        """Bytes of all entries' data."""
+
+    @property
+    def dirty(self) -> bool:
+        """Whether anything was written since the last `sync`."""
+
+    def set_ballot(self, term: int, voted_for: Peer | None, leads: bool) -> None:
+        """Change term, vote and leadership together, so that nobody can forget one of them."""
+
+    def set_commit(self, index: int) -> None: ...
+    def append(self, entries: Sequence[Entry]) -> None: ...
+    def truncate(self, first: int) -> None:
+        """Delete the entries from `first` on."""
+
+    def term_at(self, index: int) -> int:
+        """The term of the entry at `index`; 0 for index 0."""
+
+    def last_at_most(self, index: int, term: int) -> int:
+        """The greatest index up to `index` whose entry's term is at most `term`; 0 if none is."""
+
+    def slice(self, first: int, count: int) -> Sequence[Entry]:
+        """At most `count` entries from `first` on."""
+
+    def configs(self) -> Iterator[tuple[int, Entry]]:
+        """The configuration entries with their indexes, in order."""
+
+    def mark(self) -> Mark: ...
+    def sync(self) -> None:
+        """Return when everything written so far will survive what the store survives."""

@@ -1,0 +1,111 @@
+"""What servers say to each other.
+
+Knows the messages, which are typed, frozen, small, and their own wire format. Must not know what
+they mean: that is the roles' business.
+
+Every message names the cluster (empty until the sender knows a committed configuration, rule 17),
+its sender and the sender's term. Votes and acknowledgements carry the id of the store that they
+were given from (rule 29).
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+from exraft.names import Peer
+from exraft.raft.log import Entry
+
+
+class _Header(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
+    cluster: str
+    sender: Peer
+    term: int
+
+
+class Append(_Header, frozen=True, array_like=True, gc=False, tag=True):
+    """Entries after `prev_index`, or none of them: a heartbeat (Raft §5.3).
+
+    `round` numbers the leader's read rounds (rule 20); the reply carries it back.
+    """
+
+    prev_index: int
+    prev_term: int
+    entries: tuple[Entry, ...]
+    commit: int
+    round: int
+
+
+class AppendReply(_Header, frozen=True, array_like=True, gc=False, tag=True):
+    """Accepted: `index` is the last one that the append vouched for (rule 8).
+
+    Refused: `index` is the `prev_index` that did not fit, and the hints are the last index and term
+    that may (rule 11). `commit` is the follower's commit index.
+    """
+
+    store: str
+    accepted: bool
+    index: int
+    hint_index: int
+    hint_term: int
+    commit: int
+    round: int
+
+
+class PreVote(_Header, frozen=True, array_like=True, gc=False, tag=True):
+    """Would you vote for me in term `term`? (dissertation §9.6)"""
+
+    store: str
+    last_index: int
+    last_term: int
+
+
+class PreVoteReply(_Header, frozen=True, array_like=True, gc=False, tag=True):
+    """`asked` is the term that the pre-vote named."""
+
+    store: str
+    asked: int
+    granted: bool
+
+
+class Vote(_Header, frozen=True, array_like=True, gc=False, tag=True):
+    """Vote for me in term `term` (Raft §5.2). `force`: also if you hear a leader (rule 4)."""
+
+    store: str
+    last_index: int
+    last_term: int
+    force: bool
+
+
+class VoteReply(_Header, frozen=True, array_like=True, gc=False, tag=True):
+    store: str
+    granted: bool
+
+
+class TimeoutNow(_Header, frozen=True, array_like=True, gc=False, tag=True):
+    """The leader of `term` asks the receiver to campaign at once (dissertation §3.10)."""
+
+
+class Reach(_Header, frozen=True, array_like=True, gc=False, tag=True):
+    """Who are you? Asked before a server is added (rule 16); changes nothing there."""
+
+
+class ReachReply(_Header, frozen=True, array_like=True, gc=False, tag=True):
+    """`belongs_to` is the cluster of the newest configuration in the log, if there is one."""
+
+    store: str
+    belongs_to: str
+
+
+Message: TypeAlias = (
+    Append
+    | AppendReply
+    | PreVote
+    | PreVoteReply
+    | Vote
+    | VoteReply
+    | TimeoutNow
+    | Reach
+    | ReachReply
+)

@@ -1,0 +1,102 @@
+"""How far one peer is, as its leader sees it.
+
+Knows what a leader remembers of a peer between messages, after etcd's progress tracking. Must not
+know what is sent, nor what it is counted for.
+
+A peer is *probed*, one message at a time, until an append fits its log; from then on it is
+*replicated* to, with several messages under way and `next` running ahead of `match`. A refusal
+leads back to probing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+MAX_INFLIGHT = 64
+"""Most appends under way to one peer."""
+MAX_INFLIGHT_BYTES = 8 * 1024 * 1024
+"""Most bytes of entries under way to one peer; one append may always leave."""
+
+
+class Progress:
+    """A leader's view of one peer; times are in seconds, sizes in bytes of entries' data."""
+
+    __slots__ = (
+        "_inflight",
+        "_inflight_bytes",
+        "commit",
+        "heard",
+        "match",
+        "next",
+        "owed",
+        "probed",
+        "probing",
+        "round",
+        "store",
+        "stranger",
+    )
+
+    def __init__(self, next_index: int, heard: float) -> None:
+        self.match = 0
+        self.next = next_index
+        self.commit = 0
+        self.heard = heard
+        self.round = 0
+        self.store = ""
+        self.stranger = False
+        """It answers from another store than the member that bears its name (rule 29)."""
+        self.owed = True
+        """It is to be sent an append even if there are no entries for it."""
+        self.probing = True
+        self.probed = False
+        """A probe is under way; the next leaves upon its answer, or with the next heartbeat."""
+        self._inflight: deque[tuple[int, int]] = deque()
+        self._inflight_bytes = 0
+
+    @property
+    def inflight(self) -> int:
+        return len(self._inflight)
+
+    @property
+    def ready(self) -> bool:
+        """Whether another append with entries may leave now."""
+        if self.probing:
+            return not self.probed
+        return len(self._inflight) < MAX_INFLIGHT and (
+            not self._inflight or self._inflight_bytes < MAX_INFLIGHT_BYTES
+        )
+
+    def sent(self, last: int, size: int) -> None:
+        """Entries up to `last` are under way."""
+        if self.probing:
+            self.probed = True
+        else:
+            self.next = last + 1
+            self._inflight.append((last, size))
+            self._inflight_bytes += size
+
+    def accepted(self, index: int) -> None:
+        """The peer's log agrees with ours up to `index`."""
+        self.match = max(self.match, index)
+        if self.probing:
+            self.probing = self.probed = False
+            self.next = self.match + 1
+        else:
+            self.next = max(self.next, self.match + 1)
+            inflight = self._inflight
+            while inflight and inflight[0][0] <= index:
+                self._inflight_bytes -= inflight.popleft()[1]
+
+    def refused(self, index: int, may_fit: int) -> None:
+        """An append after `index` did not fit; one after `may_fit` may.
+
+        A refusal of an append from before the last probe, or after an index known to match, is an
+        old one and says nothing.
+        """
+        if index <= self.match or (self.probing and index != self.next - 1):
+            return
+        self.next = max(min(index, may_fit + 1), self.match + 1)
+        self.probing = True
+        self.probed = False
+        self._inflight.clear()
+        self._inflight_bytes = 0
