@@ -1,13 +1,15 @@
 """A server that asks for the votes of its term (Raft §5.2).
 
 Knows how votes are counted: by sender, once each, under the store that the configuration names
-(rules 3 and 29), its own only when it is stored (rule 2). Must not know to whom votes are given: that
-is `voting`.
+(rules 3 and 29), its own only when it is stored (rule 2). Must not know to whom votes are given:
+that is `voting`.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from exraft.names import Peer, Role
 from exraft.raft.log import Mark
@@ -38,7 +40,8 @@ class Candidate:
         )
         for peer in raft.config.voters:
             if peer != raft.me:
-                raft.send(peer, request)
+                whose = raft.config.store_of(peer)
+                raft.send(peer, msgspec.structs.replace(request, whose=whose))
 
     def on_vote_reply(self, message: VoteReply) -> None:
         raft = self._raft
@@ -51,7 +54,7 @@ class Candidate:
 
     def stored(self, mark: Mark) -> None:
         raft = self._raft
-        if mark.term == raft.term:
+        if mark.term == raft.term and raft.is_voter:
             self._count(raft.me, raft.store.store_id)
 
     def _count(self, voter: Peer, store: str) -> None:

@@ -20,10 +20,10 @@ Number = TypeVar("Number", int, float)
 class Config(msgspec.Struct, frozen=True):
     """The members of a cluster (Raft §6), as the log carries them.
 
-    `voters` vote and count; `learners` get the log and do neither. `cluster` is the cluster's random
-    id (rule 17). `stores` gives the id of each member's store as far as it is known (rule 29): votes
-    and acknowledgements that a member gives under another id come from a server that has forgotten
-    what the member had promised.
+    `voters` vote and count; `learners` get the log and do neither. `cluster` is the cluster's
+    random id (rule 17). `stores` gives the id of each member's store as far as it is known (rule
+    29): votes and acknowledgements that a member gives under another id come from a server that has
+    forgotten what the member had promised.
     """
 
     voters: tuple[Peer, ...]

@@ -4,16 +4,16 @@ Knows the record that all roles share (ballot, log, configuration, leader) and p
 to the role of the moment. Must not know what a role makes of it, nor who drives it.
 
 A driver does, over and over: give what arrived to `step` and the request methods, give the time to
-`tick`, then call `flush` and carry out what `take` returns (in the order that `Output` states) until
-there is nothing more. Requests take a ticket, which comes back in an `Answer`. Times are seconds on
-any clock that never goes back; `deadline` says when the next `tick` is due.
+`tick`, then call `flush` and carry out what `take` returns (in the order that `Output` states)
+until there is nothing more. Requests take a ticket, which comes back in an `Answer`. Times are
+seconds on any clock that never goes back; `deadline` says when the next `tick` is due.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from exraft.names import Peer, Role
 from exraft.raft.candidate import Candidate
@@ -35,6 +35,10 @@ from exraft.raft.messages import (
 )
 from exraft.raft.outcome import Answer, Outcome, Output, Refusal, Ticket
 from exraft.raft.voting import answer_pre_vote, answer_vote
+
+if TYPE_CHECKING:
+    # Chance is handed in; the core makes none.
+    import random
 
 NEVER = float("inf")
 
@@ -168,15 +172,22 @@ class Raft:
 
     @property
     def may_campaign(self) -> bool:
-        """A server outside its own newest configuration never campaigns (rule 16)."""
-        if not self.is_voter or self.standby or self.halted:
+        """A server outside its own newest configuration does not campaign (rule 16).
+
+        Unless that configuration may never be committed without it: as long as its removal is not
+        known to be committed, its log may be the only up-to-date one that still runs, to which
+        nobody else can be elected. It then leads without counting itself (dissertation §4.2.2).
+        """
+        if self.standby or self.halted:
             return False
-        return len(self.config.voters) > 1 or self.quorum == 1
+        if self.is_voter:
+            return len(self.config.voters) > 1 or self.quorum == 1
+        return self.config_index > self.commit_index and self.me in self.configs[0][1].voters
 
     @property
     def alone(self) -> bool:
         """Whether this server's own vote is enough."""
-        return self.may_campaign and len(self.config.voters) == 1
+        return self.may_campaign and self.config.voters == (self.me,)
 
     @property
     def committed_in_term(self) -> bool:
@@ -314,6 +325,15 @@ class Raft:
         self.now = now
         self.role.flush()
 
+    def tickets(self) -> list[Ticket]:
+        """Who waits for an answer of the core: for a driver that must give up."""
+        tickets = [answer.ticket for answer in self.out.answers]
+        for confirmed in self.out.confirmed:
+            tickets += confirmed.tickets
+        if type(self.role) is Leader:
+            tickets += self.role.tickets()
+        return tickets
+
     def take(self) -> Output:
         """What must happen next."""
         out = self.out
@@ -400,6 +420,8 @@ class Raft:
             left.enter_term()
             return
         self.role = Follower(self)
+        if type(left) is not Follower:
+            self.out.roles.append(Role.FOLLOWER)
         if type(left) is Leader:
             left.abdicate()
 
@@ -409,6 +431,7 @@ class Raft:
         self.leader_heard = -NEVER
         left = self.role
         self.role = Candidate(self)
+        self.out.roles.append(Role.CANDIDATE)
         if type(left) is Leader:
             left.abdicate()
         self.role.begin(force)
@@ -430,6 +453,7 @@ class Raft:
         self.leader = self.me
         self.ever_led = True
         self.role = Leader(self)
+        self.out.roles.append(Role.LEADER)
         cluster = self.config.cluster or f"{self.rng.getrandbits(64):016x}"
         named = Config(self.config.voters, self.config.learners, cluster, self.config.stores)
         # An entry of the own term, at once (rule 9).

@@ -1,12 +1,14 @@
 """A server that follows, and asks for pre-votes when it hears no leader.
 
 Knows how a log is made to agree with the leader's (rules 7, 8 and 11) and when a follower doubts
-that it has a leader (rule 6). Must not know how an election goes on: that is the candidate's matter.
+that it has a leader (rule 6). Must not know how an election goes on: that is the candidate's.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from exraft.names import Peer, Role
 from exraft.raft.log import Mark
@@ -39,6 +41,7 @@ class Follower:
         """A new term begins without a leader: what was asked and owed in the old one is void."""
         self._granted = None
         self._verified = -1
+        self._round = 0
 
     def on_append(self, message: Append) -> None:
         """Take a message of the leader of this term (Raft §5.3)."""
@@ -121,7 +124,7 @@ class Follower:
         if raft.alone:
             raft.become_candidate(force=False)
             return
-        self._granted = {raft.me: None}
+        self._granted = {raft.me: None} if raft.is_voter else {}
         hurried = raft.now < self._hurried_until
         self.deadline = raft.now + (
             raft.options.heartbeat_timeout if hurried else raft.retry_timeout()
@@ -136,7 +139,8 @@ class Follower:
         )
         for peer in raft.config.voters:
             if peer != raft.me:
-                raft.send(peer, request)
+                whose = raft.config.store_of(peer)
+                raft.send(peer, msgspec.structs.replace(request, whose=whose))
 
     def stored(self, mark: Mark) -> None:
         pass
@@ -166,7 +170,11 @@ class Follower:
 
 
 def refuse_append(raft: Raft, message: Append) -> AppendReply:
-    """With what the leader needs to find where the logs agree in a few rounds (rule 11)."""
+    """With what the leader needs to find where the logs agree in a few rounds (rule 11).
+
+    The answer names this server's term. Refusing an append of an earlier one, it answers no round:
+    the sender may lead again by now, and count its rounds anew (rule 20).
+    """
     hint = raft.store.last_at_most(min(message.prev_index, raft.last_index), message.prev_term)
     return AppendReply(
         raft.cluster,
@@ -178,5 +186,5 @@ def refuse_append(raft: Raft, message: Append) -> AppendReply:
         hint,
         raft.store.term_at(hint),
         raft.commit_index,
-        message.round,
+        message.round if message.term == raft.term else 0,
     )

@@ -15,7 +15,7 @@ from exraft.raft.config import config_entry, reached_by
 from exraft.raft.log import COMMAND, Entry, Mark
 from exraft.raft.membership import Membership
 from exraft.raft.messages import Append, AppendReply
-from exraft.raft.outcome import Refusal
+from exraft.raft.outcome import Refusal, Ticket
 from exraft.raft.progress import Progress
 from exraft.raft.reads import Reads
 from exraft.raft.transfer import Transfer
@@ -235,6 +235,10 @@ class Leader:
         lately = raft.now - raft.options.min_election_timeout
         heard = [each for each in self.voters if not each.stranger and each.heard > lately]
         return len(heard) >= raft.quorum
+
+    def tickets(self) -> list[Ticket]:
+        """Who waits for what only a leader can do."""
+        return [*self.reads.tickets(), *self.membership.tickets(), *self.transfer.tickets()]
 
     def abdicate(self) -> None:
         """This server leads no more: tell who waits for what only a leader can do."""

@@ -94,7 +94,9 @@ class Membership:
 
     def flush(self) -> None:
         raft = self._raft
-        if self._unrecorded and self._settled and self._leader.transfer.to is None:
+        # An addition under way records the ids with its own entry: one change at a time (rule 15).
+        recordable = self._addition is None and self._leader.transfer.to is None
+        if self._unrecorded and recordable and self._settled:
             self._unrecorded = False
             known = raft.config.with_stores(self._known_stores())
             if known != raft.config:
@@ -272,6 +274,12 @@ class Membership:
 
     def _known_stores(self) -> list[tuple[Peer, str]]:
         return [(peer, progress.store) for peer, progress in self._leader.peers.items()]
+
+    def tickets(self) -> list[Ticket]:
+        tickets = [request.ticket for request in self._waiting]
+        if self._addition is not None:
+            tickets.append(self._addition.request.ticket)
+        return tickets
 
     def abdicate(self) -> None:
         """Nothing of this was logged: the next leader may be asked (rule 16)."""

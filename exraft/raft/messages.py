@@ -18,13 +18,13 @@ from exraft.names import Peer
 from exraft.raft.log import Entry
 
 
-class _Header(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
+class Header(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
     cluster: str
     sender: Peer
     term: int
 
 
-class Append(_Header, frozen=True, array_like=True, gc=False, tag=True):
+class Append(Header, frozen=True, array_like=True, gc=False, tag=True):
     """Entries after `prev_index`, or none of them: a heartbeat (Raft §5.3).
 
     `round` numbers the leader's read rounds (rule 20); the reply carries it back.
@@ -37,7 +37,7 @@ class Append(_Header, frozen=True, array_like=True, gc=False, tag=True):
     round: int
 
 
-class AppendReply(_Header, frozen=True, array_like=True, gc=False, tag=True):
+class AppendReply(Header, frozen=True, array_like=True, gc=False, tag=True):
     """Accepted: `index` is the last one that the append vouched for (rule 8).
 
     Refused: `index` is the `prev_index` that did not fit, and the hints are the last index and term
@@ -53,15 +53,19 @@ class AppendReply(_Header, frozen=True, array_like=True, gc=False, tag=True):
     round: int
 
 
-class PreVote(_Header, frozen=True, array_like=True, gc=False, tag=True):
-    """Would you vote for me in term `term`? (dissertation §9.6)"""
+class PreVote(Header, frozen=True, array_like=True, gc=False, tag=True):
+    """Would you vote for me in term `term`? (dissertation §9.6)
+
+    `whose` is the id of the store that the asked member is known by, if it is known (rule 29).
+    """
 
     store: str
     last_index: int
     last_term: int
+    whose: str = ""
 
 
-class PreVoteReply(_Header, frozen=True, array_like=True, gc=False, tag=True):
+class PreVoteReply(Header, frozen=True, array_like=True, gc=False, tag=True):
     """`asked` is the term that the pre-vote named."""
 
     store: str
@@ -69,29 +73,30 @@ class PreVoteReply(_Header, frozen=True, array_like=True, gc=False, tag=True):
     granted: bool
 
 
-class Vote(_Header, frozen=True, array_like=True, gc=False, tag=True):
+class Vote(Header, frozen=True, array_like=True, gc=False, tag=True):
     """Vote for me in term `term` (Raft §5.2). `force`: also if you hear a leader (rule 4)."""
 
     store: str
     last_index: int
     last_term: int
     force: bool
+    whose: str = ""
 
 
-class VoteReply(_Header, frozen=True, array_like=True, gc=False, tag=True):
+class VoteReply(Header, frozen=True, array_like=True, gc=False, tag=True):
     store: str
     granted: bool
 
 
-class TimeoutNow(_Header, frozen=True, array_like=True, gc=False, tag=True):
+class TimeoutNow(Header, frozen=True, array_like=True, gc=False, tag=True):
     """The leader of `term` asks the receiver to campaign at once (dissertation §3.10)."""
 
 
-class Reach(_Header, frozen=True, array_like=True, gc=False, tag=True):
+class Reach(Header, frozen=True, array_like=True, gc=False, tag=True):
     """Who are you? Asked before a server is added (rule 16); changes nothing there."""
 
 
-class ReachReply(_Header, frozen=True, array_like=True, gc=False, tag=True):
+class ReachReply(Header, frozen=True, array_like=True, gc=False, tag=True):
     """`belongs_to` is the cluster of the newest configuration in the log, if there is one."""
 
     store: str

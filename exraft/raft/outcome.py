@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
-from exraft.names import Peer
+from exraft.names import Peer, Role
 from exraft.raft.messages import Message
 
 Ticket: TypeAlias = Any
@@ -62,9 +62,11 @@ class Output:
     3. Send `late`: everything that promises something (rule 2).
     4. Pass on `answers`, and `confirmed` reads as soon as enough is applied.
     5. Log `reports`: what an operator should know, (severity, text).
+
+    `roles` lists the roles that the server has taken on, in order.
     """
 
-    __slots__ = ("answers", "confirmed", "early", "late", "reports")
+    __slots__ = ("answers", "confirmed", "early", "late", "reports", "roles")
 
     def __init__(self) -> None:
         self.early: list[tuple[Peer, Message]] = []
@@ -72,6 +74,9 @@ class Output:
         self.answers: list[Answer] = []
         self.confirmed: list[Confirmed] = []
         self.reports: list[tuple[str, str]] = []
+        self.roles: list[Role] = []
 
     def __bool__(self) -> bool:
-        return bool(self.early or self.late or self.answers or self.confirmed or self.reports)
+        return bool(
+            self.early or self.late or self.answers or self.confirmed or self.reports or self.roles
+        )

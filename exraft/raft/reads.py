@@ -70,14 +70,13 @@ class Reads:
             _, index, tickets = self._rounds.popleft()
             self._raft.out.confirmed.append(Confirmed(index, tickets))
 
+    def tickets(self) -> list[Ticket]:
+        return [ticket for _, _, each in self._rounds for ticket in each] + self._arrived
+
     def abdicate(self) -> None:
         """A deposed leader never answers from its state (rule 21)."""
-        raft = self._raft
-        refusal = raft.refusal()
-        for _, _, tickets in self._rounds:
-            for ticket in tickets:
-                raft.answer(ticket, refusal)
-        for ticket in self._arrived:
-            raft.answer(ticket, refusal)
+        refusal = self._raft.refusal()
+        for ticket in self.tickets():
+            self._raft.answer(ticket, refusal)
         self._rounds.clear()
         self._arrived.clear()

@@ -127,6 +127,9 @@ class Transfer:
             raft.answer(self._ticket, Refusal("transfer_failed", to, text))
             self._ticket = NOBODY
 
+    def tickets(self) -> list[Ticket]:
+        return [] if self._ticket is NOBODY else [self._ticket]
+
     def abdicate(self) -> None:
         """Leadership has ended: in the new leader's favour, if that was asked for."""
         raft = self._raft

@@ -47,8 +47,10 @@ def answer_vote(raft: Raft, message: Vote) -> None:
 
 
 def _deserves_vote(raft: Raft, message: PreVote | Vote) -> bool:
-    if raft.standby:
-        # This store has forgotten what the member promised (rule 29).
+    if raft.standby and message.whose != raft.store.store_id:
+        # This store has forgotten what the member promised (rule 29). Once it is a member by its
+        # own name it must vote, even if the entry that says so has not come yet: there may be no
+        # leader who could send it.
         return False
     if not raft.knows_as_member(message.sender, message.store):
         return False

@@ -35,18 +35,18 @@ class MemoryStore:
     def lend(self) -> LentStore:
         """Take the store back from the life before, and lend it to the next."""
         before = self._lent
-        self._lives += 1
-        self._lent = LentStore(self.store_id, self._lives, before)
         if before is not None:
             before.fence()
+        self._lives += 1
+        self._lent = LentStore(self.store_id, self._lives, before)
         return self._lent
 
     def take_back(self) -> None:
         """Nobody holds the store from now on."""
         if self._lent is not None:
             held = self._lent
-            self._lent = LentStore(self.store_id, self._lives, held)
             held.fence()
+            self._lent = LentStore(self.store_id, self._lives, held)
 
     def peek(self) -> LentStore | None:
         """What the present life holds, to be looked at only; None before the first."""
@@ -169,5 +169,10 @@ class LentStore:
         return Mark(self.term, self.last_index, self.term_at(self.last_index))
 
     def sync(self) -> None:
-        """Memory survives what its owner survives, at once."""
+        """Memory survives what its owner survives, at once.
+
+        A hold that was fenced is told here at the latest, before it promises anything: what it
+        wrote while the next life took the store over may have been missed.
+        """
+        self._check()
         self.dirty = False

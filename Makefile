@@ -1,0 +1,81 @@
+# Everything runs in .venv, made from $(PYTHON). Each extra that a target needs is installed when it
+# is first needed; a stamp remembers it, so that a second run installs nothing and works offline.
+
+PYTHON ?= python3
+SEEDS ?= 1000
+SECONDS ?= 20
+SEED ?=
+BENCH ?=
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check install --quiet
+CODE := exraft benchmarks examples tests
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: help demo shell test check bench simulate stress clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.package ## watch a cluster elect, replicate, crash and recover
+	@$(PY) -m exraft demo
+
+shell: $(VENV)/.package ## type at a cluster of three servers
+	@$(PY) -m exraft shell
+
+test: $(VENV)/.test ## run the tests
+	$(PY) -m pytest
+
+check: $(VENV)/.dev ## lint, format, types, and the floors of the architecture
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy --strict $(CODE)
+	$(VENV)/bin/lint-imports
+
+bench: $(VENV)/.bench ## measure against the machine and PySyncObj (BENCH="--quick")
+	@$(PY) -m benchmarks $(BENCH)
+
+simulate: $(VENV)/.test ## run clusters of cores under faults (SEEDS=1000)
+	$(PY) -m tests.raft.simulate --seeds $(SEEDS)
+
+stress: $(VENV)/.test ## run the stress tests (SECONDS=20, SEED=any)
+	STRESS_SECONDS=$(SECONDS) $(if $(SEED),STRESS_SEED=$(SEED)) $(PY) -m pytest -m stress
+
+clean: ## remove the environment, caches and builds
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+		.import_linter_cache
+	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "exraft needs Python 3.11 or newer, and '$(PYTHON)' is not one:" \
+			"name one that is, as in 'make PYTHON=python3.11'" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' || { \
+		echo "'$(PYTHON)' cannot make a virtual environment:" \
+			"install its venv module (Debian: python3-venv)" >&2; exit 1; }
+	@echo "making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.package: $(VENV)/.made setup.cfg pyproject.toml
+	@echo "installing exraft"
+	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.package
+	@echo "installing what the tests need"
+	@$(PIP) --editable '.[test]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.test
+	@echo "installing what the checks need"
+	@$(PIP) --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.package
+	@echo "installing what the benchmarks need"
+	@$(PIP) --editable '.[bench]'
+	@touch $@

@@ -1,0 +1,99 @@
+"""What the machine can do: the least that a road through threads and mailboxes costs in Python.
+
+Knows queues, locks and plain Pykka. Must not know exraft, so that a slow exraft cannot lower them.
+"""
+
+from __future__ import annotations
+
+import threading
+from _thread import LockType, allocate_lock
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from queue import SimpleQueue
+from typing import Any
+
+import pykka
+
+from benchmarks.measure import Measured, Plan, Work, blocking, compared, pipelined
+from benchmarks.rows import Row
+
+PING_PONG = "ping-pong"
+PYKKA_ASK = "pykka.ask"
+MAILBOX = "mailbox"
+MAILBOX_PIPELINED = "mailbox.pipelined"
+
+
+class _OneLockFuture:
+    """An answer to come: the lock is free once it is there."""
+
+    __slots__ = ("_answered", "_value")
+
+    def __init__(self) -> None:
+        self._answered: LockType = allocate_lock()
+        self._answered.acquire()
+        self._value: Any = None
+
+    def set(self, value: Any) -> None:
+        self._value = value
+        self._answered.release()
+
+    def get(self) -> Any:
+        self._answered.acquire()
+        return self._value
+
+
+class _Echo(pykka.ThreadingActor):
+    def on_receive(self, message: Any) -> Any:
+        return message
+
+
+@contextmanager
+def running() -> Iterator[Mapping[str, Measured]]:
+    """The floors by name, ready to be measured beside other work."""
+    pings: SimpleQueue[str | None] = SimpleQueue()
+    pongs: SimpleQueue[str | None] = SimpleQueue()
+    mailbox: SimpleQueue[tuple[Any, _OneLockFuture] | None] = SimpleQueue()
+
+    def play() -> None:
+        while (ping := pings.get()) is not None:
+            pongs.put(ping)
+
+    def serve() -> None:
+        while (letter := mailbox.get()) is not None:
+            message, future = letter
+            future.set(message["command"])
+
+    def ping() -> None:
+        pings.put("ping")
+        pongs.get()
+
+    def send() -> _OneLockFuture:
+        future = _OneLockFuture()
+        mailbox.put(({"command": "ping"}, future))
+        return future
+
+    threads = [threading.Thread(target=play), threading.Thread(target=serve)]
+    for thread in threads:
+        thread.start()
+    echo = _Echo.start()
+    try:
+        yield {
+            PING_PONG: blocking(ping),
+            PYKKA_ASK: blocking(lambda: echo.ask("ping")),
+            MAILBOX: blocking(lambda: send().get()),
+            MAILBOX_PIPELINED: pipelined(send, _OneLockFuture.get),
+        }
+    finally:
+        echo.stop()
+        pings.put(None)
+        mailbox.put(None)
+        for thread in threads:
+            thread.join()
+
+
+def measure(subject: str, plan: Plan) -> Iterator[Row]:
+    """The floors as rows of their own."""
+    with running() as floors:
+        works = [Work(name, "ms", floors[name]) for name in (PING_PONG, PYKKA_ASK, MAILBOX)]
+        works.append(Work(MAILBOX_PIPELINED, "1/s", floors[MAILBOX_PIPELINED]))
+        yield from compared(subject, works, floors, plan)

@@ -1,0 +1,94 @@
+"""What is measured together: each group in a process of its own, so that none disturbs another.
+
+Knows where a group's code is and which rows come out. Imports it only in the group's own process,
+for PySyncObj need not be installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from typing import cast
+
+from benchmarks.measure import Plan
+from benchmarks.rows import BATCHED, UNBATCHED, Row
+
+Measure = Callable[[str, Plan], Iterator[Row]]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    subject: str
+    title: str
+    module: str
+    function: str
+    rows: tuple[str, ...]
+    pinned_too: bool = True
+    """Whether the figures depend much on the number of cores (timeouts and memory do not)."""
+
+    def measure(self, plan: Plan) -> Iterator[Row]:
+        function = cast(Measure, getattr(import_module(self.module), self.function))
+        return (row for row in function(self.subject, plan) if plan.wants(row.subject, row.name))
+
+
+_WRITES = (
+    "write.1",
+    "write.8",
+    "write.64",
+    "write.64.large",
+    "write.pipelined",
+    "write.pipelined.large",
+)
+_OURS = "benchmarks.ours"
+_PEERS = "benchmarks.peers"
+_PEER_THROUGHPUT = ("writes and reads", _PEERS, "throughput", (*_WRITES, "read.dirty"))
+_PEER_FAILOVER = ("elections", _PEERS, "failover", ("leader.first", "leader.crash"))
+
+GROUPS = (
+    Group(
+        "floor",
+        "threads and mailboxes",
+        "benchmarks.floors",
+        "measure",
+        ("ping-pong", "pykka.ask", "mailbox", "mailbox.pipelined"),
+    ),
+    Group(
+        "exraft",
+        "writes and reads",
+        _OURS,
+        "throughput",
+        (*_WRITES, "read.1", "read.64", "read.dirty"),
+    ),
+    Group(
+        "exraft", "beside a CPU-bound thread", _OURS, "busy", ("write.1.busy", "write.1.busy.rate")
+    ),
+    Group(
+        "exraft",
+        "elections",
+        _OURS,
+        "failover",
+        ("leader.first", "leader.crash", "leader.stop"),
+    ),
+    Group(
+        "exraft",
+        "long logs and large states",
+        _OURS,
+        "size",
+        (
+            "size.short.1",
+            "size.short.pipelined",
+            "size.log.1",
+            "size.log.pipelined",
+            "leader.crash.long",
+            "size.keys.1",
+            "size.keys.pipelined",
+        ),
+    ),
+    Group("exraft", "memory", _OURS, "memory", ("memory",), pinned_too=False),
+    Group(BATCHED, *_PEER_THROUGHPUT),
+    Group(UNBATCHED, *_PEER_THROUGHPUT),
+    Group(BATCHED, *_PEER_FAILOVER, pinned_too=False),
+    Group(UNBATCHED, *_PEER_FAILOVER, pinned_too=False),
+    Group(BATCHED, "memory", _PEERS, "memory", ("memory",), pinned_too=False),
+)

@@ -1,0 +1,163 @@
+"""A row of the table: one figure, what it is compared with, and what it should reach.
+
+Knows how rows are named, judged and written down. Must not know how anything is measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One figure. `ratio` is the median of the ratios of each sample to the floor beside it."""
+
+    subject: str
+    name: str
+    unit: str
+    value: float
+    floor: str | None = None
+    floor_value: float | None = None
+    ratio: float | None = None
+    p99: float | None = None
+    samples: tuple[float, ...] = ()
+    pinned: bool = False
+    target: str | None = None
+    reached: bool | None = None
+
+    @property
+    def key(self) -> str:
+        """What `--rows` selects by, for example `exraft/write.64`."""
+        return f"{self.subject}/{self.name}"
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Row:
+        return cls(**data | {"samples": tuple(data["samples"])})
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A bound on a figure: on its ratio to the floor beside it, or on its value if it has none."""
+
+    at_most: float | None = None
+    at_least: float | None = None
+
+    def judge(self, row: Row) -> Row:
+        if row.ratio is None:
+            figure, of = row.value, "" if row.unit == "x" else f" {row.unit}"
+        else:
+            figure, of = row.ratio, " x"
+        if self.at_most is not None:
+            reached, text = figure <= self.at_most, f"<= {self.at_most:.3g}{of}"
+        else:
+            assert self.at_least is not None
+            reached, text = figure >= self.at_least, f">= {self.at_least:.3g}{of}"
+        return replace(row, target=text, reached=reached)
+
+
+PAYLOAD = 100
+"""Bytes of value in a usual command; a large one has `LARGE`."""
+
+LARGE = 10 * 1024
+
+# By (row, pinned); a row that is missing here is reported without a target.
+TARGETS: dict[tuple[str, bool], Target] = {
+    ("exraft/write.1", False): Target(at_most=1.5),
+    ("exraft/write.1", True): Target(at_most=4.0),
+    ("exraft/write.64", True): Target(at_least=0.5),
+    ("exraft/write.pipelined", False): Target(at_least=0.15),
+    ("exraft/write.pipelined", True): Target(at_least=0.09),
+    ("exraft/memory", False): Target(at_most=PAYLOAD + 400),
+    ("exraft/leader.first", False): Target(at_most=500),
+    ("exraft/leader.first", True): Target(at_most=500),
+}
+
+# Differences under 1.5x mean little on a machine that others use too.
+_NOISE = 1.5
+
+# Quotients of the figures of two rows of ours, from one process and one minute:
+# (name, numerator, denominator, target).
+QUOTIENTS: tuple[tuple[str, str, str, Target], ...] = (
+    ("10 KiB / 100 B, 64 writers", "write.64.large", "write.64", Target(at_least=0.5)),
+    ("10 KiB / 100 B, pipelined", "write.pipelined.large", "write.pipelined", Target(at_least=0.5)),
+    ("64 readers / 64 writers", "read.64", "write.64", Target(at_least=1.5)),
+    ("time of 1 read / 1 write", "read.1", "write.1", Target(at_most=1.0)),
+)
+
+# The same, judged with the process pinned only. Unpinned, a short exchange takes four times as long
+# if the scheduler happens to have put its threads on two cores, where it leaves them for seconds:
+# two clusters, one after the other, then differ by that more than by what they hold.
+PINNED_QUOTIENTS: tuple[tuple[str, str, str, Target], ...] = (
+    ("long log / short, 1 writer", "size.log.1", "size.short.1", Target(at_most=_NOISE)),
+    ("many keys / few, 1 writer", "size.keys.1", "size.short.1", Target(at_most=_NOISE)),
+    (
+        "long log / short, pipelined",
+        "size.log.pipelined",
+        "size.short.pipelined",
+        Target(at_least=1 / _NOISE),
+    ),
+    (
+        "many keys / few, pipelined",
+        "size.keys.pipelined",
+        "size.short.pipelined",
+        Target(at_least=1 / _NOISE),
+    ),
+)
+
+# A local read that may be stale asks nobody: nothing to be ahead of.
+NOT_RACED = {"read.dirty"}
+
+BATCHED = "pysyncobj"
+UNBATCHED = "pysyncobj-unbatched"
+
+
+def judged(rows: Iterable[Row]) -> list[Row]:
+    """The measured rows with their verdicts, and after them the rows that compare two of them."""
+    measured = list(rows)
+    result = [
+        target.judge(row) if (target := TARGETS.get((row.key, row.pinned))) else row
+        for row in measured
+    ]
+    for pinned in (False, True):
+        by_key = {row.key: row for row in measured if row.pinned is pinned}
+        result += _quotients(by_key, pinned)
+        result += _races(by_key, pinned)
+    return result
+
+
+def _quotients(by_key: dict[str, Row], pinned: bool) -> Iterable[Row]:
+    for name, above, below, target in QUOTIENTS + PINNED_QUOTIENTS:
+        numerator, denominator = by_key.get(f"exraft/{above}"), by_key.get(f"exraft/{below}")
+        if numerator is None or denominator is None:
+            continue
+        row = Row("compared", name, "x", numerator.value / denominator.value, pinned=pinned)
+        judge = pinned or (name, above, below, target) in QUOTIENTS
+        yield target.judge(row) if judge else row
+
+
+def _races(by_key: dict[str, Row], pinned: bool) -> Iterable[Row]:
+    """How many times better ours is than the better of PySyncObj's two settings."""
+    for ours in by_key.values():
+        rivals = [
+            by_key[key] for peer in (BATCHED, UNBATCHED) if (key := f"{peer}/{ours.name}") in by_key
+        ]
+        if ours.subject != "exraft" or ours.name in NOT_RACED or not rivals:
+            continue
+        more_is_better = ours.unit == "1/s"
+        lead = min(
+            _compared(ours, rival) if more_is_better else _compared(rival, ours) for rival in rivals
+        )
+        row = Row("compared", f"over PySyncObj: {ours.name}", "x", lead, pinned=pinned)
+        yield Target(at_least=1.0).judge(row)
+
+
+def _compared(numerator: Row, denominator: Row) -> float:
+    """The quotient of what different minutes gave: of the ratios to the floor, if there are any."""
+    if numerator.floor == denominator.floor and numerator.ratio and denominator.ratio:
+        return numerator.ratio / denominator.ratio
+    return numerator.value / denominator.value

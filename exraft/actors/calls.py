@@ -1,0 +1,150 @@
+"""What callers put into a server's mailbox.
+
+Knows the messages of the API, each with the reply that its caller waits for. Must not know how a
+server serves them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pykka
+
+from exraft.actors.future import OneLockFuture
+from exraft.codec import reveal
+from exraft.errors import CallTimeout, ServerDown, ServerNotFound
+from exraft.names import Peer
+
+
+class Reply(OneLockFuture[Any]):
+    """What a caller waits for; gives it a copy of its own of what the machine answered."""
+
+    server: Peer | None = None
+    may_apply = False
+    """Whether the call may change something although no answer comes."""
+
+    def get(self, *, timeout: float | None = None) -> Any:
+        """Return the answer.
+
+        Raises:
+            CallTimeout: none came within `timeout` seconds.
+            Exception: what the server or its machine answered instead.
+        """
+        try:
+            return reveal(super().get(timeout=timeout), maybe_applied=self.may_apply)
+        except CallTimeout:
+            raise
+        except pykka.Timeout:
+            raise CallTimeout(self.server, timeout, maybe_applied=self.may_apply) from None
+
+
+class WriteReply(Reply):
+    may_apply = True
+
+
+class Call:
+    """Something that a caller waits for."""
+
+    __slots__ = ("reply",)
+
+    def __init__(self, reply: Reply) -> None:
+        self.reply = reply
+
+    def refuse(self, reason: object) -> None:
+        """The server never got it: so whatever it asks for was surely not done."""
+        if reason == "noproc":
+            self.reply.fail(ServerNotFound(self.reply.server))
+        else:
+            self.reply.fail(ServerDown(reason, maybe_applied=False))
+
+    def abandon(self, reason: object) -> None:
+        """The server got it, and died."""
+        self.reply.fail(ServerDown(reason, maybe_applied=self.reply.may_apply))
+
+
+class Write(Call):
+    __slots__ = ("command", "data", "decoded")
+
+    def __init__(self, reply: Reply, data: bytes) -> None:
+        self.reply = reply
+        self.data = data
+        self.command: Any = None
+        """A copy that nobody has seen but the server, if `decoded`."""
+        self.decoded = False
+
+
+class Read(Call):
+    __slots__ = ("dirty", "query")
+
+    def __init__(self, reply: Reply, query: Any, *, dirty: bool) -> None:
+        super().__init__(reply)
+        self.query = query
+        self.dirty = dirty
+
+
+class Change(Call):
+    """Add or remove a server; `patience`: seconds to wait for the first commit of the term."""
+
+    __slots__ = ("add", "patience", "peer")
+
+    def __init__(self, reply: Reply, peer: Peer, *, add: bool, patience: float) -> None:
+        super().__init__(reply)
+        self.peer = peer
+        self.add = add
+        self.patience = patience
+
+
+class Transfer(Call):
+    __slots__ = ("to",)
+
+    def __init__(self, reply: Reply, to: Peer | None) -> None:
+        super().__init__(reply)
+        self.to = to
+
+
+class AwaitLeader(Call):
+    __slots__ = ()
+
+
+class TriggerElection(Call):
+    __slots__ = ()
+
+
+class Ask(Call):
+    """A look at the server: `"leader"`, `"state"`, `"ping"`, `"status"`, `"context"`, `"log"`."""
+
+    __slots__ = ("what",)
+
+    def __init__(self, reply: Reply, what: str) -> None:
+        super().__init__(reply)
+        self.what = what
+
+
+class Shutdown:
+    """The supervisor asks the server to end in order; `patience`: seconds for handing over."""
+
+    __slots__ = ("patience", "reason")
+
+    urgent = True
+
+    def __init__(self, reason: object, patience: float) -> None:
+        self.reason = reason
+        self.patience = patience
+
+
+class LeaderGone:
+    """The supervisor of the server `peer` has ended (rule 28)."""
+
+    __slots__ = ("peer",)
+
+    def __init__(self, peer: Peer) -> None:
+        self.peer = peer
+
+
+class Crash:
+    """Makes the server raise `error` in its loop: for demonstrations and tests of recovery."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error

@@ -1,0 +1,199 @@
+"""What waits for a process: a Pykka inbox that is also a clock, and that can be closed.
+
+Knows items, two lanes and the end of them; must not know what the items mean, beyond
+which of them are urgent and how one that nobody will handle is answered.
+
+The rule of the file: **every item that is put comes out exactly once**, either to the owner
+(`get`, `take`) or to `undelivered`. `put` adds the item and then looks whether the mailbox is
+closed; `close` marks it closed and then drains; so whichever comes last sees the other, and each
+item is popped by one thread only. Pykka's own inbox can't be closed, and loses an `ask` that
+races a stop.
+
+The owner is one thread: `get` and `take` are for it alone. Everything else is for any thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import Any
+
+import pykka
+from pykka._envelope import Envelope
+from pykka.messages import _ActorStop
+
+logger = logging.getLogger("exraft.actors")
+
+_MARKER = object()
+"""Stands in the queue for an urgent item, so that a waiting owner wakes for it."""
+
+
+class ProcessDown(pykka.ActorDeadError):
+    """The process ended before it answered.
+
+    Attributes:
+        reason: its exit reason, see `exraft.actors.process`.
+    """
+
+    reason: object
+
+    def __init__(self, reason: object) -> None:
+        super().__init__(f"the process ended ({describe(reason)}) before it answered")
+        self.reason = reason
+
+
+def describe(reason: object) -> str:
+    """Return an exit reason for people; never raises, whatever the reason's `__repr__` does."""
+    if isinstance(reason, str):
+        return reason
+    try:
+        return repr(reason)
+    except Exception:
+        return f"an unprintable {type(reason).__name__}"
+
+
+def refuse(item: object, reason: object) -> None:
+    """Answer an item that nobody will handle; `reason` is why not.
+
+    A Pykka `ask` fails with `ProcessDown`, a Pykka stop succeeds, an object with a method `refuse`
+    is told the reason, and a one-way message is dropped.
+    """
+    if isinstance(item, Envelope):
+        if item.reply_to is None:
+            return
+        if isinstance(item.message, _ActorStop):
+            item.reply_to.set(None)
+        else:
+            item.reply_to.set_exception((ProcessDown, ProcessDown(reason), None))
+        return
+    answer = getattr(item, "refuse", None)
+    if answer is not None:
+        answer(reason)
+
+
+class Mailbox:
+    """The inbox of a process.
+
+    Args:
+        undelivered: called once with each item that the owner will not get: what is left at
+            `close()`, in the closing thread, and what is put later, in the putting thread.
+            What it raises is logged.
+    """
+
+    __slots__ = ("__weakref__", "_closed", "_queue", "_stale", "_urgent", "undelivered")
+
+    def __init__(self, undelivered: Callable[[Any], None]) -> None:
+        self.undelivered = undelivered
+        self._queue: SimpleQueue[Any] = SimpleQueue()
+        self._urgent: deque[Any] = deque()
+        # Markers whose item was taken before the queue came to them.
+        self._stale = 0
+        self._closed = False
+
+    def put(self, item: Any) -> None:
+        """Add an item; never blocks.
+
+        A Pykka stop, or an item with an attribute `urgent` that is `True`, overtakes the others.
+        """
+        if item.__class__ is Envelope:
+            urgent = item.message.__class__ is _ActorStop
+        else:
+            urgent = getattr(item, "urgent", False) is True
+        if urgent:
+            self._urgent.append(item)
+            self._queue.put(_MARKER)
+        else:
+            self._queue.put(item)
+        if self._closed:
+            self._drain()
+
+    def get(self, timeout: float | None = None) -> Any:
+        """Return the next item, waiting for it at most `timeout` seconds (`None`: for ever).
+
+        With a `timeout` of 0 or less it returns what waits already.
+
+        Raises:
+            queue.Empty: nothing came in time.
+        """
+        if self._urgent:
+            self._stale += 1
+            return self._urgent.popleft()
+        item = self._next(timeout)
+        if item is not _MARKER:
+            return item
+        deadline = None if timeout is None else monotonic() + timeout
+        while True:
+            # A marker: its item is the next urgent one, unless that was taken before.
+            if self._stale == 0:
+                return self._urgent.popleft()
+            self._stale -= 1
+            item = self._next(None if deadline is None else deadline - monotonic())
+            if item is not _MARKER:
+                return item
+
+    def _next(self, timeout: float | None) -> Any:
+        if timeout is None:
+            return self._queue.get()
+        if timeout <= 0.0:
+            return self._queue.get_nowait()
+        return self._queue.get(True, min(timeout, threading.TIMEOUT_MAX))
+
+    def take(self, most: int) -> list[Any]:
+        """Return what waits already, urgent items first, at most `most` items; never blocks."""
+        batch: list[Any] = []
+        while self._urgent and len(batch) < most:
+            self._stale += 1
+            batch.append(self._urgent.popleft())
+        get = self._queue.get_nowait
+        for _ in range(min(self._queue.qsize(), most - len(batch))):
+            item = get()
+            if item is not _MARKER:
+                batch.append(item)
+            elif self._stale:
+                self._stale -= 1
+            else:
+                batch.append(self._urgent.popleft())
+        return batch
+
+    def empty(self) -> bool:
+        """Say whether nothing waits."""
+        return self.qsize() == 0
+
+    def qsize(self) -> int:
+        """Return how many items wait; while others put, a moment's value."""
+        return max(0, self._queue.qsize() - self._stale)
+
+    def close(self) -> None:
+        """Take no more items; what waits, and what is put from now on, goes to `undelivered`.
+
+        The owner calls it when it has ended: it must not `get` or `take` afterwards.
+        """
+        self._closed = True
+        self._drain()
+
+    def _drain(self) -> None:
+        # Several threads may be here at once: popping is atomic, so each item goes to one.
+        while True:
+            try:
+                item = self._urgent.popleft()
+            except IndexError:
+                break
+            self._give_up(item)
+        while True:
+            try:
+                item = self._queue.get_nowait()
+            except Empty:
+                return
+            if item is not _MARKER:
+                self._give_up(item)
+
+    def _give_up(self, item: Any) -> None:
+        try:
+            self.undelivered(item)
+        except Exception:
+            # One item that can't be answered must not leave the next ones without an answer.
+            logger.exception("An undelivered message could not be refused")

@@ -1,0 +1,62 @@
+"""Which members of which clusters live in this process, and which have lost their store (rule 29).
+
+Knows, for each server here, the newest configuration that it has seen, and whose stores were
+dropped. Must not know what follows from it: a server that starts under a forgotten member's name
+waits to be added again, for it has forgotten its votes and what it acknowledged.
+"""
+
+from __future__ import annotations
+
+import os
+from threading import Lock
+
+from exraft.names import Peer
+from exraft.raft import Config
+
+_lock = Lock()
+_living: dict[Peer, Config] = {}
+_dropped: dict[Peer, list[str]] = {}
+"""The clusters of which a server of this name had entries when its store was dropped."""
+
+
+def note(peer: Peer, config: Config) -> None:
+    """`peer` lives here, and `config` is the newest configuration in its log."""
+    with _lock:
+        _living[peer] = config
+
+
+def drop(peer: Peer) -> None:
+    """The store of `peer` is gone."""
+    with _lock:
+        config = _living.pop(peer, None)
+        if config is not None and config.cluster:
+            _dropped.setdefault(peer, []).append(config.cluster)
+        # A cluster of which nobody lives here any more may be founded anew, as if for the first
+        # time: notebooks and tests do that all day.
+        alive = [each.cluster for each in _living.values()]
+        for name in list(_dropped):
+            _dropped[name] = [cluster for cluster in _dropped[name] if cluster in alive]
+            if not _dropped[name]:
+                del _dropped[name]
+
+
+def is_forgotten(peer: Peer) -> bool:
+    """Whether a living server here counts `peer` as a member, with a store that is gone."""
+    with _lock:
+        lost = _dropped.get(peer, [])
+        return any(
+            peer in config.members() and (config.cluster in lost or bool(config.store_of(peer)))
+            for other, config in _living.items()
+            if other != peer
+        )
+
+
+def _forget_all() -> None:
+    global _lock
+    _lock = Lock()
+    _living.clear()
+    _dropped.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)

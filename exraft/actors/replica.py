@@ -1,0 +1,154 @@
+"""One life of a user's state machine, and what its callbacks may do to the server: nothing.
+
+Knows how each callback is called, what it may return, and what its failures become for a caller.
+Must not know why an entry is committed, nor whose call waits for it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from exraft.actors.calls import Call
+from exraft.codec import copy_exception, copy_reply, encode, without_frames
+from exraft.errors import MachineError, NotSerialisable
+from exraft.machine import NOREPLY, SideEffect, StateMachine
+from exraft.names import Peer, Role
+from exraft.raft import Config
+
+logger = logging.getLogger("exraft.actors")
+
+
+class ApplyFailed(Exception):
+    """A callback failed in a way that may differ between replicas, so this one must not go on."""
+
+
+class Replica:
+    """A machine and its state."""
+
+    def __init__(self, machine: StateMachine, init_arg: Any, me: Peer, *, debug: bool) -> None:
+        self._machine = machine
+        self._me = me
+        self._debug = debug
+        kind = type(machine)
+        self.filters = kind.is_command is not StateMachine.is_command
+        """Whether the machine looks at commands before they are logged."""
+        self._hears_config = kind.handle_system_write is not StateMachine.handle_system_write
+        self.state = machine.init(init_arg)
+
+    def accepts(self, command: Any) -> bool:
+        """Whether the machine lets the command into the log; one that raises does not."""
+        try:
+            return bool(self._machine.is_command(command, self.state))
+        except (MemoryError, RecursionError):
+            raise
+        except BaseException:
+            logger.exception("is_command of %s raised, which refuses the command", self._me)
+            return False
+
+    def write(self, index: int, command: Any, call: Call | None) -> Sequence[SideEffect]:
+        """Apply the command at `index`, answer the caller, return the side effects."""
+        before = self._snapshot()
+        try:
+            result = self._machine.handle_write(command, self.state)
+        except (MemoryError, RecursionError) as error:
+            raise ApplyFailed(
+                f"handle_write of {self._me} could not apply the command {_short(command)} at"
+                f" index {index}: {type(error).__name__}"
+            ) from error
+        except BaseException as error:
+            self._check_unchanged(before, f"handle_write raised at index {index}, but")
+            if call is not None:
+                note = f"raised by handle_write of {self._me} at index {index}"
+                call.reply.fail(copy_exception(error, note, maybe_applied=True))
+            return ()
+        effects: Sequence[SideEffect] = ()
+        if isinstance(result, tuple) and len(result) == 2:
+            reply, self.state = result
+        elif isinstance(result, tuple) and len(result) == 3 and _are_effects(result[2]):
+            reply, self.state, effects = result
+        else:
+            if call is not None:
+                call.reply.fail(_malformed("handle_write", result, index))
+            return ()
+        if call is not None:
+            self._reply(call, reply)
+        return effects
+
+    def configure(self, config: Config) -> Sequence[SideEffect]:
+        """Tell the machine of a committed configuration."""
+        if not self._hears_config:
+            return ()
+        try:
+            result = self._machine.handle_system_write("config", config, self.state)
+        except (MemoryError, RecursionError) as error:
+            raise ApplyFailed(f"handle_system_write of {self._me} failed") from error
+        except BaseException:
+            logger.exception("handle_system_write of %s raised; its state stays", self._me)
+            return ()
+        if isinstance(result, tuple) and len(result) == 2 and _are_effects(result[1]):
+            self.state = result[0]
+            return result[1]  # type: ignore[no-any-return]
+        self.state = result
+        return ()
+
+    def read(self, query: Any, call: Call) -> None:
+        """Answer a query; `NOREPLY` leaves the caller to time out."""
+        before = self._snapshot()
+        try:
+            reply = self._machine.handle_read(query, self.state)
+        except BaseException as error:
+            note = f"raised by handle_read of {self._me}"
+            call.reply.fail(copy_exception(error, note, maybe_applied=False))
+            return
+        finally:
+            self._check_unchanged(before, "a read must not change the state, but")
+        if reply is not NOREPLY:
+            self._reply(call, reply)
+
+    def transition(self, role: Role) -> None:
+        self._machine.transition(role, self.state)
+
+    def terminate(self, reason: object) -> None:
+        """Tell the machine that its life ends; what it raises is logged."""
+        try:
+            self._machine.terminate(reason, self.state)
+        except BaseException:
+            logger.exception("terminate of %s raised", self._me)
+
+    def _reply(self, call: Call, reply: Any) -> None:
+        try:
+            call.reply.set(copy_reply(reply, maybe_applied=call.reply.may_apply))
+        except NotSerialisable as error:
+            call.reply.fail(without_frames(error))
+
+    def _snapshot(self) -> bytes | None:
+        return encode(self.state) if self._debug else None
+
+    def _check_unchanged(self, before: bytes | None, what: str) -> None:
+        if before is not None and encode(self.state) != before:
+            logger.error(
+                "%s the state of %s has changed in place: check first, then change", what, self._me
+            )
+
+
+def _are_effects(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(callable(effect) for effect in value)
+
+
+def _malformed(callback: str, result: object, index: int) -> MachineError:
+    return MachineError(
+        "malformed return",
+        f"{callback} returned {_short(result)} at index {index}, where (reply, state) or"
+        " (reply, state, [side effects]) is wanted; the state stays as it was",
+        maybe_applied=True,
+    )
+
+
+def _short(value: object) -> str:
+    try:
+        text = repr(value)
+    except Exception:
+        return f"a {type(value).__name__} that has no repr"
+    return text if len(text) <= 200 else text[:197] + "..."

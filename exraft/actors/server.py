@@ -1,0 +1,621 @@
+"""A raft server: the process that drives a core.
+
+Knows the turn of its loop: take a bounded batch of messages, then look at the time, store once,
+send once a peer, apply, reply. Must not know the rules of consensus (the core's), nor what a
+machine may do (the replica's).
+
+The mailbox is the clock: the loop waits no longer than the core's deadline. Nothing here blocks on
+another server: between servers there are only one-way messages.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections import deque
+from collections.abc import Iterator
+from queue import Empty
+from time import monotonic
+from typing import Any, Final
+
+from exraft.actors import members, watching
+from exraft.actors.calls import (
+    Ask,
+    AwaitLeader,
+    Call,
+    Change,
+    Crash,
+    LeaderGone,
+    Read,
+    Shutdown,
+    Transfer,
+    TriggerElection,
+    Write,
+)
+from exraft.actors.mailbox import refuse
+from exraft.actors.process import Exit, Process
+from exraft.actors.registry import ActorRegistry
+from exraft.actors.replica import Replica
+from exraft.actors.spec import Estate, ServerSpec, supervisor_name
+from exraft.actors.status import PeerStatus, Status
+from exraft.actors.transport import Transport
+from exraft.codec import copy_exception, decode
+from exraft.errors import (
+    BelowMinMajority,
+    CatchUpFailed,
+    CommandDropped,
+    CommandRejected,
+    CommandTooLarge,
+    DirtyReadDisabled,
+    ExRaftError,
+    ForeignServer,
+    LastServer,
+    NoCommit,
+    NoLeader,
+    NotSerialisable,
+    OutcomeUnknown,
+    Overloaded,
+    Redirect,
+    ServerNotFound,
+    TransferFailed,
+    Transferring,
+    UnstableConfig,
+)
+from exraft.machine import make_machine
+from exraft.names import Peer, Role, node
+from exraft.raft import COMMAND, Answer, Config, Entry, Logged, Raft, Refusal
+from exraft.raft.config import decode_config
+from exraft.raft.leader import Leader
+from exraft.raft.messages import Append, AppendReply, Header
+
+logger = logging.getLogger("exraft.server")
+
+BATCH: Final = 512
+"""Messages taken in one turn, so that under load the time still comes (rule 14)."""
+SLICE: Final = 1024
+"""Entries applied in one turn at most."""
+
+_here = threading.local()
+
+
+def current_server() -> Peer | None:
+    """The server whose thread this is, if it is one's."""
+    return getattr(_here, "server", None)
+
+
+class RaftServer(Process):
+    """One life of a server, under the supervisor that owns `estate`."""
+
+    def __init__(self, spec: ServerSpec, estate: Estate, transport: Transport) -> None:
+        super().__init__()
+        self._spec = spec
+        self._me = spec.peer
+        # For callers, who refuse what is larger before they send it.
+        self._actor_ref.max_command_bytes = spec.max_command_bytes  # type: ignore[attr-defined]
+        self._estate = estate
+        self._transport = transport
+        self._store = estate.store.lend()
+        self._batch: Iterator[Any] = iter(())
+        """The rest of the batch that is being handled."""
+        self._current: Any = None
+        """The message that is being handled."""
+        self._waiting: dict[int, dict[int, Call]] = {}
+        """Who waits for an entry to be applied, by term and index."""
+        self._applied = 0
+        self._reads: deque[tuple[int, list[Read]]] = deque()
+        """Confirmed reads that wait for the index to be applied."""
+        self._await_leader: list[Call] = []
+        self._held: list[Write | Read] = []
+        """Calls that came while an earlier life's entries are replayed."""
+        self._replayed = 0
+        """What an earlier life had committed: its side effects and replies are past (rule 26)."""
+        self._fault: str | None = None
+        self._stopping: Shutdown | None = None
+        self._stop_by = 0.0
+        self._known_leader: Peer | None = None
+        self._known_config: Config | None = None
+        self._watch: watching.Monitor | None = None
+        self._why: object = "noproc"
+        """The exit reason, as callers are told."""
+        self._replica: Replica | None = None
+        self._raft: Raft
+
+    # The life.
+
+    def on_start(self) -> None:
+        _here.server = self._me
+        spec = self._spec
+        estate = self._estate
+        replica = Replica(
+            make_machine(spec.machine), decode(spec.init_arg), self._me, debug=spec.debug
+        )
+        store = self._store
+        if store.dirty:
+            store.sync()
+        self._replayed = store.commit_index
+        now = monotonic()
+        self._raft = Raft(
+            self._me,
+            store,
+            spec.options,
+            random.Random(),
+            now,
+            spec.founders,
+            resume=estate.restarts > 0,
+            standby=estate.standby,
+        )
+        self._replica = replica
+        if estate.standby and self._raft.standby:
+            logger.warning(
+                "%s starts with an empty store although a living cluster counts it as a member: it"
+                " waits. Take it in again with ExRaft.add_server(leader, %r), or stop all members"
+                " to found the cluster anew",
+                self._me,
+                self._me.name,
+            )
+        if estate.reservation is not None:
+            estate.reservation.bind(self.actor_ref)
+            estate.reservation = None
+        else:
+            self.register(self._me.name)
+        # A lone server is candidate and leader before anyone looks: it starts as leader.
+        self._settle(now, announce=False)
+        replica.transition(self._raft.state)
+
+    def run(self) -> None:
+        raft = self._raft
+        mailbox = self.actor_inbox
+        while True:
+            busy = self._applied < raft.commit_index and self._fault is None
+            try:
+                first = mailbox.get(0.0 if busy else raft.deadline - monotonic())
+            except Empty:
+                now = monotonic()
+            else:
+                now = monotonic()
+                self._batch = iter((first, *mailbox.take(BATCH - 1)))
+                for item in self._batch:
+                    self._current = item
+                    self._handle(item, now)
+                self._current = None
+                now = monotonic()
+            raft.tick(now)
+            self._settle(now)
+            if self._applied < raft.commit_index:
+                self._apply()
+            if self._stopping is not None:
+                self._end_if_ready(now)
+
+    def _handle(self, item: Any, now: float) -> None:
+        kind = type(item)
+        if kind is Append or kind is AppendReply:
+            self._raft.step(item, now)
+        elif kind is Write:
+            self._write(item, now)
+        elif kind is Read:
+            self._read(item, now)
+        elif isinstance(item, Header):
+            self._raft.step(item, now)  # type: ignore[arg-type]
+        elif kind is Change:
+            self._raft.change(item, item.peer, add=item.add, patience=item.patience, now=now)
+        elif kind is Transfer:
+            self._raft.transfer(item, item.to, now)
+        elif kind is TriggerElection:
+            self._raft.campaign(now)
+            item.reply.set(None)
+        elif kind is AwaitLeader:
+            self._await_leader.append(item)
+            self._tell_leader()
+        elif kind is Ask:
+            item.reply.set(self._tell_about(item.what))
+        elif kind is LeaderGone:
+            self._raft.leader_gone(item.peer, now)
+        elif kind is Shutdown:
+            self._begin_to_stop(item, now)
+        elif kind is Crash:
+            raise item.error
+        else:
+            self.receive(item)
+
+    # Writes and reads.
+
+    def _write(self, call: Write, now: float) -> None:
+        """Refuse what this server can't log; log the rest (rule 13: never what it can't decode)."""
+        raft = self._raft
+        replica = self._replica
+        assert replica is not None
+        if type(raft.role) is not Leader:
+            self._refuse(call, raft.refusal())
+            return
+        if self._applied < self._replayed:
+            self._held.append(call)
+            return
+        if len(call.data) > self._spec.max_command_bytes:
+            call.reply.fail(CommandTooLarge(len(call.data), self._spec.max_command_bytes))
+            return
+        if self._estate.effects.full:
+            call.reply.fail(Overloaded("too many side effects wait to be run: wait for some"))
+            return
+        try:
+            command = decode(call.data)
+        except (MemoryError, RecursionError):
+            raise
+        except BaseException as error:
+            call.reply.fail(
+                NotSerialisable(f"the command can't be decoded: {type(error).__name__}: {error}")
+            )
+            return
+        if not replica.filters:
+            call.command = command
+            call.decoded = True
+        elif not replica.accepts(command):
+            call.reply.fail(CommandRejected())
+            return
+        outcome = raft.propose(call.data, now)
+        if isinstance(outcome, Refusal):
+            self._refuse(call, outcome)
+        else:
+            self._wait_for(raft.term, outcome, call)
+
+    def _wait_for(self, term: int, index: int, call: Call) -> None:
+        waiting = self._waiting.get(term)
+        if waiting is None:
+            waiting = self._waiting[term] = {}
+        waiting[index] = call
+
+    def _read(self, call: Read, now: float) -> None:
+        if not call.dirty:
+            self._raft.read(call, now)
+        elif not self._spec.dirty_read:
+            call.reply.fail(DirtyReadDisabled())
+        elif self._applied < self._replayed:
+            self._held.append(call)
+        else:
+            assert self._replica is not None
+            self._replica.read(call.query, call)
+
+    def _apply(self) -> None:
+        """Apply what is committed, in slices: messages and heartbeats come in between."""
+        if self._fault is not None:
+            return
+        raft = self._raft
+        replica = self._replica
+        assert replica is not None
+        until = monotonic() + self._spec.options.heartbeat_timeout / 2
+        count = min(SLICE, raft.commit_index - self._applied)
+        index = self._applied
+        for entry in self._store.slice(index + 1, count):
+            index += 1
+            call = self._caller_of(index, entry.term) if self._waiting else None
+            if entry.kind == COMMAND:
+                if type(call) is Write and call.decoded:
+                    command = call.command
+                else:
+                    try:
+                        command = decode(entry.data)
+                    except (MemoryError, RecursionError):
+                        raise
+                    except BaseException as error:
+                        self._halt(index, call, error)
+                        return
+                effects = replica.write(index, command, call)
+            else:
+                effects = replica.configure(decode_config(entry.data))
+                if call is not None:
+                    call.reply.set(None)
+            self._applied = index
+            if effects and self._may_run_effects(index, entry):
+                self._estate.effects.run(effects)
+            if monotonic() >= until:
+                break
+        if self._reads:
+            self._answer_reads()
+        if self._held and self._applied >= self._replayed:
+            held, self._held = self._held, []
+            for call in held:
+                self._handle(call, monotonic())
+            self._settle(monotonic())
+
+    def _caller_of(self, index: int, term: int) -> Call | None:
+        """Who waits for this entry; whoever waits for another one at its index has lost it."""
+        caller: Call | None = None
+        for other_term, waiting in list(self._waiting.items()):
+            call = waiting.pop(index, None)
+            if not waiting and other_term != self._raft.term:
+                del self._waiting[other_term]
+            if call is None:
+                continue
+            if other_term == term:
+                caller = call
+            else:
+                call.reply.fail(CommandDropped())
+        return caller
+
+    def _may_run_effects(self, index: int, entry: Entry) -> bool:
+        """Only of the term that this server leads, and never twice (rule 26)."""
+        raft = self._raft
+        return index > self._replayed and entry.term == raft.term and type(raft.role) is Leader
+
+    def _answer_reads(self) -> None:
+        assert self._replica is not None
+        while self._reads and self._reads[0][0] <= self._applied:
+            _, calls = self._reads.popleft()
+            for call in calls:
+                self._replica.read(call.query, call)
+
+    def _halt(self, index: int, call: Call | None, error: BaseException) -> None:
+        """An entry can't be decoded: stop applying and leading, and say so (rule 13)."""
+        self._fault = (
+            f"the command at index {index} can't be decoded: {type(error).__name__}: {error}."
+            " Is its class importable here, and the same as where it was written?"
+        )
+        logger.error("%s applies nothing any more: %s", self._me, self._fault)
+        if call is not None:
+            call.reply.fail(OutcomeUnknown(self._fault))
+        self._raft.halt(monotonic())
+        self._settle(monotonic())
+        for waiting in self._waiting.values():
+            for each in waiting.values():
+                each.reply.fail(OutcomeUnknown(f"{self._me} stopped applying: {self._fault}"))
+        self._waiting.clear()
+
+    # What the core wants done.
+
+    def _settle(self, now: float, *, announce: bool = True) -> None:
+        """Carry it out, in the order that `exraft.raft.outcome.Output` states."""
+        raft = self._raft
+        store = self._store
+        send = self._transport.send
+        me = self._me
+        while True:
+            raft.flush(now)
+            out = raft.take()
+            for to, message in out.early:
+                send(me, to, message)
+            dirty = store.dirty
+            if dirty:
+                mark = store.mark()
+                store.sync()
+                raft.stored(mark, now)
+            for to, message in out.late:
+                send(me, to, message)
+            for answer in out.answers:
+                self._pass_on(answer)
+            for confirmed in out.confirmed:
+                self._reads.append((confirmed.index, confirmed.tickets))
+            for severity, text in out.reports:
+                logger.log(logging.getLevelName(severity.upper()), "%s", text)
+            if announce:
+                assert self._replica is not None
+                for role in out.roles:
+                    self._log_role(role)
+                    self._replica.transition(role)
+            if not dirty and not out:
+                break
+        if raft.leader != self._known_leader:
+            self._follow(raft.leader)
+        if raft.config is not self._known_config:
+            self._known_config = raft.config
+            if raft.config_index:
+                members.note(me, raft.config)
+        if self._reads:
+            self._answer_reads()
+
+    def _log_role(self, role: Role) -> None:
+        level = logging.INFO if self._spec.debug else logging.DEBUG
+        logger.log(level, "%s is %s of term %d", self._me, role, self._raft.term)
+
+    def _pass_on(self, answer: Answer) -> None:
+        call: Call = answer.ticket
+        outcome = answer.outcome
+        if call is _HANDING_OVER:
+            return
+        if isinstance(outcome, Refusal):
+            self._refuse(call, outcome)
+        elif isinstance(outcome, Logged):
+            if outcome.index <= self._applied:
+                call.reply.set(None)
+            else:
+                self._wait_for(outcome.term, outcome.index, call)
+        elif type(call) is not Transfer:
+            call.reply.set(None)
+        elif outcome.leader is not None:
+            call.reply.set(outcome.leader)
+        else:
+            # Handed over; the caller is told when the new leader is known.
+            self._await_leader.append(call)
+
+    def _refuse(self, call: Call, refusal: Refusal) -> None:
+        call.reply.fail(_error_of(refusal))
+
+    def _follow(self, leader: Peer | None) -> None:
+        """The leader has changed: tell who waits for one, and watch its supervisor (rule 28)."""
+        self._known_leader = leader
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        if leader is None:
+            return
+        self._tell_leader()
+        if leader == self._me or leader.node != node():
+            return
+        gone = LeaderGone(leader)
+        supervisor = ActorRegistry.get_by_name(supervisor_name(leader.name))
+        if supervisor is None:
+            self.actor_inbox.put(gone)
+        else:
+            mailbox = self.actor_inbox
+            self._watch = watching.monitor(supervisor, lambda down: mailbox.put(gone))
+
+    def _tell_leader(self) -> None:
+        leader = self._raft.leader
+        if leader is not None:
+            for call in self._await_leader:
+                call.reply.set(leader)
+            self._await_leader.clear()
+
+    # The end.
+
+    def _begin_to_stop(self, order: Shutdown, now: float) -> None:
+        """Hand over first, if the others can go on by themselves: nobody waits for an election."""
+        raft = self._raft
+        if self._stopping is not None:
+            return
+        self._stopping = order
+        patience = min(order.patience, self._spec.options.min_election_timeout)
+        self._stop_by = now + patience
+        if type(raft.role) is Leader and patience > 0 and raft.role.could_hand_over():
+            raft.transfer(_HANDING_OVER, None, now)
+
+    def _end_if_ready(self, now: float) -> None:
+        assert self._stopping is not None
+        raft = self._raft
+        handing_over = type(raft.role) is Leader and raft.role.transfer.to is not None
+        finishing = type(raft.role) is not Leader and any(self._waiting.values())
+        if now >= self._stop_by or not (handing_over or finishing):
+            raise Exit(self._stopping.reason)
+
+    def on_stop(self) -> None:
+        self._why = "normal" if self._stopping is None else self._stopping.reason
+        self._terminate(self._why)
+
+    def on_failure(self, exception_type: Any, exception_value: Any, traceback: Any) -> None:
+        reason = exception_value.reason if type(exception_value) is Exit else exception_value
+        self._why = copy_reason(reason)
+        self._terminate(reason)
+
+    def _terminate(self, reason: object) -> None:
+        if self._replica is not None:
+            self._replica.terminate(reason)
+
+    def about_to_close(self) -> None:
+        """Answer who waits; keep the name, and what was never handled, for the next life."""
+        estate = self._estate
+        if self._watch is not None:
+            self._watch.cancel()
+        self.actor_inbox.undelivered = self._give_to_successor
+        if not estate.ending and estate.reservation is None:
+            estate.reservation = ActorRegistry.reserve(self._me.name, bearer=self.actor_ref)
+        self.hand_back([*self._batch, *self._held])
+        for call in self._calls():
+            call.abandon(self._why)
+
+    def _calls(self) -> Iterator[Call]:
+        """Everyone who waits for something that this life has begun."""
+        if isinstance(self._current, Call):
+            yield self._current
+        for waiting in self._waiting.values():
+            yield from waiting.values()
+        for _, reads in self._reads:
+            yield from reads
+        yield from self._await_leader
+        if self._replica is not None:
+            yield from (call for call in self._raft.tickets() if isinstance(call, Call))
+
+    def _give_to_successor(self, item: Any) -> None:
+        """A call that this life never looked at is not lost: the next one gets it."""
+        if isinstance(item, Call):
+            try:
+                ActorRegistry.deliver(self._me.name, item)
+            except ServerNotFound:
+                item.refuse(self._why)
+        else:
+            refuse(item, self._why)
+
+    # A look inside.
+
+    def _tell_about(self, what: str) -> Any:
+        raft = self._raft
+        if what == "leader":
+            return raft.leader
+        if what == "state":
+            return raft.state
+        if what == "ping":
+            return "pong"
+        if what == "log":
+            return self._store.slice(1, self._store.last_index)
+        return self._status()
+
+    def _status(self) -> Status:
+        raft = self._raft
+        store = self._store
+        leader = raft.role if type(raft.role) is Leader else None
+        now = monotonic()
+        return Status(
+            server=self._me,
+            role=raft.state,
+            term=raft.term,
+            leader=raft.leader,
+            config=raft.config,
+            config_index=raft.config_index,
+            cluster=raft.cluster,
+            store_id=store.store_id,
+            commit_index=raft.commit_index,
+            applied_index=self._applied,
+            last_index=raft.last_index,
+            log_entries=store.last_index,
+            log_bytes=store.size,
+            uncommitted_bytes=leader.uncommitted_bytes if leader else 0,
+            queue_length=self.actor_inbox.qsize(),
+            waiting_writes=sum(len(each) for each in self._waiting.values()),
+            waiting_reads=(leader.reads.waiting if leader else 0)
+            + sum(len(reads) for _, reads in self._reads),
+            side_effects=self._estate.effects.queued,
+            restarts=self._estate.restarts,
+            foreign_messages=raft.foreign,
+            standby=raft.standby,
+            fault=self._fault,
+            peers={
+                peer: PeerStatus(
+                    match_index=progress.match,
+                    next_index=progress.next,
+                    probing=progress.probing,
+                    inflight=progress.inflight,
+                    heard_ago=max(0.0, now - progress.heard),
+                    stranger=progress.stranger,
+                )
+                for peer, progress in (leader.peers.items() if leader else ())
+            },
+        )
+
+
+class _HandingOver:
+    """The ticket of the hand-over before a stop."""
+
+
+_HANDING_OVER: Any = _HandingOver()
+
+
+def _error_of(refusal: Refusal) -> ExRaftError:
+    code, peer, text = refusal
+    if code == "redirect":
+        assert peer is not None
+        return Redirect(peer)
+    if code == "transferring":
+        assert peer is not None
+        return Transferring(peer)
+    return _ERRORS[code](text or None)
+
+
+_ERRORS: dict[str, type[ExRaftError]] = {
+    kind.word: kind
+    for kind in (
+        BelowMinMajority,
+        CatchUpFailed,
+        ForeignServer,
+        LastServer,
+        NoCommit,
+        NoLeader,
+        Overloaded,
+        TransferFailed,
+        UnstableConfig,
+    )
+}
+
+
+def copy_reason(reason: object) -> object:
+    """An exit reason that may be handed to callers: without the frames that hold the state."""
+    if isinstance(reason, BaseException):
+        return copy_exception(reason, None, maybe_applied=True)
+    return reason

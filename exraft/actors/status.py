@@ -1,0 +1,84 @@
+"""What a server tells of itself to programs.
+
+Knows the fields and their units. Must not know where they come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from exraft.names import Peer, Role
+from exraft.raft import Config
+
+
+@dataclass(frozen=True, slots=True)
+class PeerStatus:
+    """How far one peer is, as its leader sees it (etcd's progress tracking).
+
+    Attributes:
+        match_index: the last entry known to be stored there.
+        next_index: the next entry to be sent.
+        probing: whether the leader still looks for where the logs agree.
+        inflight: appends under way.
+        heard_ago: seconds since its last answer.
+        stranger: it has come back with another store and counts for nothing; add it again.
+    """
+
+    match_index: int
+    next_index: int
+    probing: bool
+    inflight: int
+    heard_ago: float
+    stranger: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A server at a moment; indexes count entries, sizes are in bytes.
+
+    Attributes:
+        server: whose status it is.
+        role: `Role.FOLLOWER`, `Role.CANDIDATE` or `Role.LEADER`.
+        term: its current term.
+        leader: the leader that it knows.
+        config: the configuration in force.
+        config_index: where that stands in the log; 0 for what the server was started with.
+        cluster: the cluster's id; empty until the first commit.
+        store_id: the id of the server's store.
+        commit_index, applied_index, last_index: how far its log is committed, applied, written.
+        log_entries, log_bytes: the size of its log.
+        uncommitted_bytes: bytes of commands that wait for a quorum (leader).
+        queue_length: messages and calls that wait in its mailbox.
+        waiting_writes, waiting_reads: calls that wait for the log, or for a round of confirmation.
+        side_effects: side effects that wait to be run.
+        restarts: how often its supervisor has restarted it.
+        foreign_messages: messages of other clusters that were dropped.
+        standby: its store is new under a member's name, so it waits to be added again.
+        fault: why it applies nothing any more, if so.
+        peers: how far each peer is (leader).
+    """
+
+    server: Peer
+    role: Role
+    term: int
+    leader: Peer | None
+    config: Config
+    config_index: int
+    cluster: str
+    store_id: str
+    commit_index: int
+    applied_index: int
+    last_index: int
+    log_entries: int
+    log_bytes: int
+    uncommitted_bytes: int
+    queue_length: int
+    waiting_writes: int
+    waiting_reads: int
+    side_effects: int
+    restarts: int
+    foreign_messages: int
+    standby: bool
+    fault: str | None
+    peers: Mapping[Peer, PeerStatus]

@@ -1,0 +1,335 @@
+"""What a user calls.
+
+Knows every call with its default timeout, and how it becomes a message to a server. Must not know
+what servers do with it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+from collections.abc import Iterable
+from time import monotonic
+from typing import Any
+
+import pykka
+
+from exraft.actors import watching
+from exraft.actors.calls import (
+    Ask,
+    AwaitLeader,
+    Change,
+    Read,
+    Reply,
+    Transfer,
+    TriggerElection,
+    WriteReply,
+)
+from exraft.actors.future import OneLockFuture
+from exraft.actors.registry import ActorRegistry
+from exraft.actors.spec import supervisor_name
+from exraft.actors.status import Status
+from exraft.actors.transport import local
+from exraft.calling import call, check_timeout, local_peer, send_write
+from exraft.client import Client
+from exraft.codec import copy_exception, without_frames
+from exraft.describe import describe_context, describe_log
+from exraft.errors import AlreadyStarted, CallTimeout, ServerNotFound, StartFailed
+from exraft.machine import MachineFactory, StateMachine
+from exraft.names import Peer, Role, Server, as_peer, node
+from exraft.options import make_spec
+from exraft.storage import MemoryStore
+from exraft.supervision import RaftSupervisor, StopServer
+
+logger = logging.getLogger("exraft")
+
+_NOTHING: Any = object()
+
+
+class ExRaft:
+    """Raft servers by name: the functions of Elixir's ExRaft 0.2, and more.
+
+    A namespace of static methods; nothing is instantiated. A `server` is a name such as `":raft1"`,
+    a `Peer`, or a `(name, node)` tuple. Timeouts are seconds; `None` waits for ever. Every call is
+    safe from any thread, and raises, beside what it names itself:
+
+    - `ServerNotFound`: nobody has that name (`reason` `"noproc"`).
+    - `ServerDown`: the server died while the call waited.
+    - `CallTimeout`: no answer came in time.
+    - `SelfCall`: a callback of the server's own machine called it, which would deadlock.
+    - `ValueError`: a name or a timeout makes no sense.
+
+    `exraft.maybe_applied(error)` says whether the command may have been applied all the same.
+    """
+
+    @staticmethod
+    def start_server(
+        machine: type[StateMachine] | MachineFactory,
+        init_arg: Any = _NOTHING,
+        *,
+        name: str,
+        **options: Any,
+    ) -> pykka.ActorRef[RaftSupervisor]:
+        """Start a server's supervisor, and under it the server (ExRaft `start_server/3`).
+
+        Returns when the machine's `init` has returned.
+
+        Args:
+            machine: a `StateMachine` class, or a function that makes one.
+            init_arg: given to `init`; an empty list by default. Serialised once.
+            name: the server's name, such as `":raft1"`. The supervisor is registered as
+                `":ExRaft.Supervisor.raft1"`.
+            initial_config: the members of a new cluster, as names or peers; the server itself is
+                always one. The same on all of them, or left out (see `min_majority`).
+            min_majority: raises the quorum to this many voters. A server that knows no other, with
+                2 or more here, waits to be added to a cluster; without it, it leads one of its own.
+            min_election_timeout, max_election_timeout: a follower that hears no leader waits a
+                random time between these two, in seconds (1.0 and 10.0).
+            heartbeat_timeout: seconds between two messages of an idle leader (0.1).
+            batch_size: most entries in one append message (100).
+            dirty_read: whether `read_dirty` is served (True).
+            debug: log changes of role; check that reads and raising writes change nothing (False).
+            max_command_bytes: the largest serialised command, in bytes (4 MiB).
+            max_uncommitted_bytes: commands that may wait for a quorum, in bytes (64 MiB).
+            max_restarts, max_seconds: the supervisor gives up when the server dies more often than
+                `max_restarts` times in `max_seconds` seconds (3 in 5.0).
+
+        Returns:
+            the supervisor's reference.
+
+        Raises:
+            OptionError: an option is unknown or makes no sense (a `ValueError` too).
+            TypeError: `machine` is neither a class nor a function that makes a machine.
+            NotSerialisable: `init_arg` can't be serialised.
+            AlreadyStarted: the name is taken.
+            StartFailed: `init` raised; nothing is left running or registered.
+        """
+        spec = make_spec(machine, [] if init_arg is _NOTHING else init_arg, name, options, local)
+        taken = ActorRegistry.get_by_name(spec.peer.name)
+        if taken is not None:
+            raise AlreadyStarted(taken)
+        try:
+            return RaftSupervisor.start(spec, MemoryStore(), local)
+        except StartFailed as error:
+            raise _start_error(name, error) from None
+
+    @staticmethod
+    def stop_server(
+        server: Server, reason: object = "normal", timeout: float | None = None
+    ) -> None:
+        """Stop a server and its supervisor in order; its store is dropped (ExRaft `stop_server/3`).
+
+        A leader hands over first, if its other voters that it has heard lately make a quorum. Then
+        `terminate(reason, state)` runs, and side effects run out. A reason other than `"normal"`,
+        `"shutdown"` or `("shutdown", term)` logs an error report.
+
+        Raises:
+            CallTimeout: it has not ended within `timeout` seconds; it will all the same.
+        """
+        check_timeout(timeout)
+        peer = local_peer(server)
+        supervisor = ActorRegistry.get_by_name(supervisor_name(peer.name))
+        if supervisor is None:
+            raise ServerNotFound(peer)
+        ended: OneLockFuture[None] = OneLockFuture()
+        watch = watching.monitor(supervisor, lambda down: ended.set())
+        supervisor.actor_inbox.put(StopServer(reason, timeout))  # type: ignore[arg-type]
+        try:
+            ended.get(timeout=timeout)
+        except pykka.Timeout:
+            watch.cancel()
+            raise CallTimeout(peer, timeout, maybe_applied=False) from None
+
+    @staticmethod
+    def await_leader(server: Server, timeout: float | None = 60.0) -> Peer:
+        """Wait until the server knows, or becomes, the leader; return that (ExRaft)."""
+        return call(server, AwaitLeader(Reply()), timeout)  # type: ignore[no-any-return]
+
+    @staticmethod
+    def leader(server: Server, timeout: float | None = 1.0) -> Peer | None:
+        """Return the leader that the server knows, or `None` (ExRaft)."""
+        return call(server, Ask(Reply(), "leader"), timeout)  # type: ignore[no-any-return]
+
+    @staticmethod
+    def state(server: Server, timeout: float | None = 1.0) -> Role:
+        """Return the server's role (ExRaft); one that asks for pre-votes is a follower."""
+        return call(server, Ask(Reply(), "state"), timeout)  # type: ignore[no-any-return]
+
+    @staticmethod
+    def ping(server: Server, timeout: float | None = 1.0) -> str:
+        """Return `"pong"` if the server answers (ExRaft)."""
+        return call(server, Ask(Reply(), "ping"), timeout)  # type: ignore[no-any-return]
+
+    @staticmethod
+    def status(server: Server, timeout: float | None = 1.0) -> Status:
+        """Return what the server tells of itself to programs."""
+        return call(server, Ask(Reply(), "status"), timeout)  # type: ignore[no-any-return]
+
+    @staticmethod
+    def trigger_election(server: Server, timeout: float | None = 1.0) -> None:
+        """Make the server campaign, past pre-votes and a leader that is alive (ExRaft).
+
+        Returns at once. Nothing happens if it campaigns already, or is no voter. A leader steps
+        down for it: its waiting reads get `NoLeader`, its waiting writes stay.
+        """
+        call(server, TriggerElection(Reply()), timeout)
+
+    @staticmethod
+    def write(server: Server, command: Any, timeout: float | None = 60.0) -> Any:
+        """Log, replicate and apply `command`; return `handle_write`'s reply (ExRaft).
+
+        Raises:
+            NoLeader, Redirect, Transferring: the server does not lead; nothing was logged.
+            CommandRejected: the machine's `is_command` refused it.
+            CommandDropped: it was lost at a change of leader, and will not be applied.
+            OutcomeUnknown: it may have been applied; the server can't tell.
+            Overloaded: too much waits already.
+            NotSerialisable, CommandTooLarge: refused at the caller.
+            Exception: what `handle_write` raised, with a note that says where.
+        """
+        check_timeout(timeout)
+        return send_write(server, command).get(timeout=timeout)
+
+    @staticmethod
+    def write_async(server: Server, command: Any) -> pykka.Future[Any]:
+        """Like `write`, without waiting: the future's `get(timeout=...)` returns or raises.
+
+        `await` works too, and does not block the event loop. What is wrong with the arguments is
+        raised at once.
+        """
+        return send_write(server, command)
+
+    @staticmethod
+    def read(server: Server, query: Any, timeout: float | None = 60.0) -> Any:
+        """Return `handle_read`'s reply from a state that holds every write acknowledged before.
+
+        Linearizable (in ExRaft it was not): the leader makes sure that it still leads, with one
+        round of messages for all reads that wait. The errors are those of `write`.
+        """
+        return call(server, Read(Reply(), query, dirty=False), timeout)
+
+    @staticmethod
+    def read_dirty(server: Server, query: Any, timeout: float | None = 60.0) -> Any:
+        """Return `handle_read`'s reply from the server's own, maybe old, state (ExRaft).
+
+        Raises:
+            DirtyReadDisabled: the server was started with `dirty_read=False`.
+        """
+        return call(server, Read(Reply(), query, dirty=True), timeout)
+
+    @staticmethod
+    def add_server(server: Server, new_server: Server, timeout: float | None = 60.0) -> None:
+        """Make `new_server` a member, when it has caught up with the log (ExRaft `add_server/3`).
+
+        Returns when the new configuration is committed; at once if it is a member already.
+
+        Raises:
+            NoLeader, Redirect, Transferring: as for `write`.
+            NoCommit: the leader could not commit anything in its term in time.
+            UnstableConfig: another change is under way.
+            CatchUpFailed: the new server does not answer, or does not catch up.
+            ForeignServer: it has entries of another cluster.
+            BelowMinMajority: it comes back with an empty store, and its old self can't be removed.
+        """
+        _change(server, new_server, timeout, add=True)
+
+    @staticmethod
+    def remove_server(server: Server, old_server: Server, timeout: float | None = 60.0) -> None:
+        """Take `old_server` out of the configuration (ExRaft `remove_server/3`).
+
+        Returns when the new configuration is committed; at once if it is no member. A leader that
+        removes itself hands over then. The server goes on running: stop it.
+
+        Raises:
+            LastServer, BelowMinMajority: too few would be left.
+            NoLeader, Redirect, Transferring, NoCommit, UnstableConfig: as for `add_server`.
+        """
+        _change(server, old_server, timeout, add=False)
+
+    @staticmethod
+    def transfer_leadership(
+        server: Server, to: Server | None = None, timeout: float | None = 10.0
+    ) -> Peer:
+        """Hand leadership over to `to`, or to the most up-to-date voter; return the new leader.
+
+        Raises:
+            NoLeader, Redirect, Transferring: as for `write`.
+            TransferFailed: it could not be done, and the leader goes on.
+        """
+        target = None if to is None else as_peer(to)
+        return call(server, Transfer(Reply(), target), timeout)  # type: ignore[no-any-return]
+
+    @staticmethod
+    def inspect(server: Server, flag: str, timeout: float | None = 1.0) -> None:
+        """Print the server's `"context"` or `"log"` to standard output, for people (ExRaft).
+
+        Raises:
+            ValueError: another flag.
+        """
+        if flag == "context":
+            print(describe_context(ExRaft.status(server, timeout)))
+        elif flag == "log":
+            print(describe_log(call(server, Ask(Reply(), "log"), timeout)))
+        else:
+            raise ValueError(f"inspect prints 'context' or 'log', not {flag!r}")
+
+    @staticmethod
+    def client(servers: Iterable[Server]) -> Client:
+        """A handle on a cluster that finds the leader by itself; what most programs should use.
+
+        Raises:
+            ValueError: `servers` is empty, or holds no names or peers.
+        """
+        return Client(servers)
+
+
+def _change(server: Server, other: Server, timeout: float | None, *, add: bool) -> None:
+    peer = as_peer(other)
+    if add and not local.reaches(peer.node):
+        raise ValueError(f"{peer.name} is on {peer.node}, an unknown node; this one is {node()}")
+    check_timeout(timeout)
+    # A little less than the caller waits, so that it hears why before it gives up.
+    patience = float("inf") if timeout is None else timeout - min(0.1 * timeout, 0.25)
+    call(server, Change(WriteReply(), peer, add=add, patience=patience), timeout)
+
+
+def _start_error(name: str, error: StartFailed) -> Exception:
+    """What a failed start of a supervisor, or of the server under it, says to the caller."""
+    cause: object = error
+    while isinstance(cause, StartFailed):
+        cause = cause.cause
+    if isinstance(cause, AlreadyStarted):
+        return without_frames(cause)
+    if isinstance(cause, BaseException):
+        return StartFailed(name, copy_exception(cause, None, maybe_applied=False))
+    return StartFailed(name, cause)
+
+
+EXIT_PATIENCE = 1.0
+"""Seconds that all servers together are given to stop when the interpreter exits."""
+
+
+def _stop_all_servers(pid: int) -> None:
+    """Stop what a script forgot to stop, `terminate` callbacks included."""
+    if os.getpid() != pid:
+        return
+    deadline = monotonic() + EXIT_PATIENCE
+    ended: list[OneLockFuture[None]] = []
+    for name in ActorRegistry.names():
+        ref = ActorRegistry.get_by_name(name)
+        if ref is None or not issubclass(ref.actor_class, RaftSupervisor):
+            continue
+        future: OneLockFuture[None] = OneLockFuture()
+        ended.append(future)
+        watching.monitor(ref, lambda down, future=future: future.set())  # type: ignore[misc]
+        # Without handing over: the others stop as well.
+        ref.actor_inbox.put(StopServer("shutdown", 0.0))  # type: ignore[arg-type]
+    for future in ended:
+        try:
+            future.get(timeout=max(0.0, deadline - monotonic()))
+        except pykka.Timeout:
+            logger.warning("a server did not stop within %g s at the exit", EXIT_PATIENCE)
+
+
+atexit.register(_stop_all_servers, os.getpid())

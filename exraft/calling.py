@@ -1,0 +1,97 @@
+"""How a call gets to a server, and its answer back.
+
+Knows how a server is found and which calls are refused on the way. Must not know what the calls
+mean.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+from exraft.actors.calls import Call, Reply, Write, WriteReply
+from exraft.actors.registry import ActorRegistry
+from exraft.actors.server import current_server
+from exraft.codec import encode, encode_command
+from exraft.errors import Overloaded, SelfCall, ServerNotFound
+from exraft.names import Peer, Server, as_peer, node
+
+MAX_QUEUED: Final = 100_000
+"""Messages that may wait in a server's mailbox; beyond it calls are `Overloaded`."""
+
+
+def local_peer(server: Server) -> Peer:
+    """The server of this process that is meant.
+
+    Raises:
+        ValueError: `server` is no name, peer or tuple.
+        ServerNotFound: it is on a node that this process does not know.
+        SelfCall: the call comes from the server's own thread.
+    """
+    peer = as_peer(server)
+    if peer.node != node():
+        raise ServerNotFound(f"{peer.name} on the unknown node {peer.node}")
+    if current_server() == peer:
+        raise SelfCall()
+    return peer
+
+
+def deliver(peer: Peer, message: Call) -> None:
+    """Put a call into the server's mailbox.
+
+    Raises:
+        ServerNotFound: nobody has that name.
+        Overloaded: too much waits there already.
+    """
+    ref = ActorRegistry.get_by_name(peer.name)
+    if ref is not None and ref.actor_inbox.qsize() >= MAX_QUEUED:  # type: ignore[attr-defined]
+        raise Overloaded()
+    message.reply.server = peer
+    ActorRegistry.deliver(peer.name, message)
+
+
+def call(server: Server, message: Call, timeout: float | None) -> Any:
+    """Deliver a call and wait for its answer."""
+    check_timeout(timeout)
+    deliver(local_peer(server), message)
+    return message.reply.get(timeout=timeout)
+
+
+def encode_for(peer: Peer, command: Any) -> bytes:
+    """Serialise a command as the server wants it.
+
+    Raises:
+        NotSerialisable, CommandTooLarge: refused here, at the caller.
+    """
+    ref = ActorRegistry.get_by_name(peer.name)
+    limit = getattr(ref, "max_command_bytes", None)
+    # Between two lives of a server nobody can tell its limit here; the server will.
+    return encode(command) if limit is None else encode_command(command, limit)
+
+
+def send_write(server: Server, command: Any) -> Reply:
+    """Send a command; the reply is a future.
+
+    Raises:
+        NotSerialisable, CommandTooLarge: the command can't be logged.
+        ServerNotFound, SelfCall, ValueError: as `local_peer`.
+        Overloaded: too much waits there already.
+    """
+    peer = local_peer(server)
+    write = Write(WriteReply(), encode_for(peer, command))
+    deliver(peer, write)
+    return write.reply
+
+
+def check_timeout(timeout: object) -> None:
+    """Refuse what is no timeout of a call: seconds, or None to wait for ever.
+
+    Raises:
+        ValueError: the message says what is wanted.
+    """
+    if timeout is None:
+        return
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        raise ValueError(f"timeout is a number of seconds, or None, not {timeout!r}")
+    if math.isnan(timeout) or timeout < 0 or math.isinf(timeout):
+        raise ValueError(f"timeout={timeout!r}: a finite number of seconds from 0 on is wanted")

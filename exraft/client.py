@@ -1,0 +1,176 @@
+"""A handle on a cluster that finds the leader by itself.
+
+Knows the servers it may ask, and which failures may be tried again: only those that say that the
+command was surely not applied. Must not know why a server leads.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from time import monotonic
+from typing import Any
+
+import pykka
+
+from exraft.actors.calls import AwaitLeader, Read, Reply, Write, WriteReply
+from exraft.calling import check_timeout, deliver, encode_for, local_peer
+from exraft.errors import (
+    CallTimeout,
+    CommandDropped,
+    ExRaftError,
+    NoLeader,
+    Redirect,
+    ServerDown,
+    ServerNotFound,
+    Transferring,
+)
+from exraft.names import Peer, Server
+
+PATIENCE = 60.0
+"""Seconds that an asynchronous write is tried for."""
+PAUSE = 0.02
+"""Seconds between two rounds of asking when no server can say who leads."""
+
+_AGAIN = (NoLeader, Redirect, Transferring, ServerNotFound, ServerDown, CommandDropped)
+"""Failures of a server, not of the command: worth another try if nothing was applied."""
+
+
+class Client:
+    """Writes to and reads from whichever of `servers` leads; made by `ExRaft.client`.
+
+    It follows redirects and waits out elections until the timeout, and tries again only what surely
+    was not applied: so a command is applied at most once a call. Safe from any thread.
+    """
+
+    def __init__(self, servers: Iterable[Server]) -> None:
+        if isinstance(servers, str | Peer):
+            raise ValueError(f"a client takes a list of servers, such as [{servers!r}]")
+        self._servers = [local_peer(server) for server in servers]
+        if not self._servers:
+            raise ValueError("a client needs at least one server to ask")
+        self._leader = self._servers[0]
+
+    def write(self, command: Any, timeout: float | None = 60.0) -> Any:
+        """Write through the leader; see `ExRaft.write` for what it returns and raises.
+
+        Raises:
+            CallTimeout: no leader was found in time (`maybe_applied` is False), or no answer came.
+        """
+        check_timeout(timeout)
+        data = encode_for(self._leader, command)
+        return self._persist(lambda: Write(WriteReply(), data), timeout)
+
+    def read(self, query: Any, timeout: float | None = 60.0) -> Any:
+        """Read through the leader, linearizably; see `ExRaft.read`."""
+        check_timeout(timeout)
+        return self._persist(lambda: Read(Reply(), query, dirty=False), timeout)
+
+    def write_async(self, command: Any) -> pykka.Future[Any]:
+        """Like `write`, without waiting; tried for at most 60 seconds."""
+        data = encode_for(self._leader, command)
+        result = WriteReply()
+        result.server = self._leader
+        _Attempt(self, data, result, monotonic() + PATIENCE).send()
+        return result
+
+    def _persist(self, make: Any, timeout: float | None) -> Any:
+        deadline = None if timeout is None else monotonic() + timeout
+        asked = 0
+        while True:
+            peer = self._leader
+            remaining = None if deadline is None else max(0.0, deadline - monotonic())
+            message = make()
+            try:
+                deliver(peer, message)
+                return message.reply.get(timeout=remaining)
+            except _AGAIN as error:
+                if error.maybe_applied:
+                    raise
+                if deadline is not None and monotonic() >= deadline:
+                    raise CallTimeout(peer, timeout, maybe_applied=False) from error
+                asked += 1
+                self._after(error, peer)
+                if not isinstance(error, Redirect) and asked % len(self._servers) == 0:
+                    threading.Event().wait(PAUSE)
+
+    def _after(self, error: ExRaftError, peer: Peer) -> None:
+        """Whom to ask next."""
+        if isinstance(error, Redirect):
+            self._leader = error.leader
+        elif isinstance(error, Transferring):
+            self._leader = error.to
+        else:
+            self._leader = self._next(peer)
+
+    def _next(self, peer: Peer) -> Peer:
+        if peer not in self._servers:
+            return self._servers[0]
+        return self._servers[(self._servers.index(peer) + 1) % len(self._servers)]
+
+
+class _Attempt:
+    """One asynchronous write on its way through the servers, carried by their threads."""
+
+    def __init__(self, client: Client, data: bytes, result: Reply, deadline: float) -> None:
+        self._client = client
+        self._data = data
+        self._result = result
+        self._deadline = deadline
+        self._asked = 0
+
+    def send(self) -> None:
+        peer = self._client._leader
+        write = Write(WriteReply(), self._data)
+        try:
+            deliver(peer, write)
+        except ExRaftError as error:
+            self._failed(error, peer)
+        else:
+            write.reply.on_done(lambda reply: self._answered(reply, peer))
+
+    def _answered(self, reply: Any, peer: Peer) -> None:
+        try:
+            value = reply.get(timeout=0)
+        except _AGAIN as error:
+            if error.maybe_applied:
+                self._result.fail(error)
+            else:
+                self._failed(error, peer)
+        except BaseException as error:
+            self._result.fail(error)
+        else:
+            self._result.set(value)
+
+    def _failed(self, error: ExRaftError, peer: Peer) -> None:
+        if not isinstance(error, _AGAIN):
+            self._result.fail(error)
+            return
+        if monotonic() >= self._deadline:
+            self._result.fail(CallTimeout(peer, PATIENCE, maybe_applied=False))
+            return
+        self._client._after(error, peer)
+        if isinstance(error, Redirect | Transferring):
+            self.send()
+        else:
+            self._wait_for_leader()
+
+    def _wait_for_leader(self) -> None:
+        """Have the first server that lives say when there is a leader."""
+        for peer in self._client._servers:
+            question = AwaitLeader(Reply())
+            try:
+                deliver(peer, question)
+            except ExRaftError:
+                continue
+            question.reply.on_done(self._leader_known)
+            return
+        self._result.fail(ServerNotFound(self._client._servers[0]))
+
+    def _leader_known(self, reply: Any) -> None:
+        try:
+            self._client._leader = reply.get(timeout=0)
+        except ExRaftError as error:
+            self._failed(error, self._client._leader)
+        else:
+            self.send()

@@ -1,0 +1,157 @@
+"""What may be set when a server is started, and what a wrong value is told.
+
+Knows every start option with its default and its limits. Must not know what the options do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from exraft.actors.spec import ServerSpec
+from exraft.actors.transport import Transport
+from exraft.codec import encode
+from exraft.errors import OptionError
+from exraft.machine import check_machine
+from exraft.names import Peer, as_peer, check_name, node
+from exraft.raft import Options
+
+LONGEST = 300.0
+"""Seconds; a longer duration was most likely meant in milliseconds, as ExRaft's are."""
+
+DEFAULTS: Mapping[str, Any] = {
+    "initial_config": (),
+    "min_majority": None,
+    "min_election_timeout": 1.0,
+    "max_election_timeout": 10.0,
+    "heartbeat_timeout": 0.1,
+    "batch_size": 100,
+    "dirty_read": True,
+    "debug": False,
+    "max_command_bytes": 4 * 1024 * 1024,
+    "max_uncommitted_bytes": 64 * 1024 * 1024,
+    "max_restarts": 3,
+    "max_seconds": 5.0,
+}
+
+
+def make_spec(
+    machine: object, init_arg: Any, name: object, options: Mapping[str, Any], transport: Transport
+) -> ServerSpec:
+    """Check everything that `start_server` was given, before anything starts.
+
+    Raises:
+        ValueError: the name is no name, or an option is unknown or makes no sense (`OptionError`).
+        TypeError: `machine` is not a `StateMachine` class or a factory of such.
+        NotSerialisable: `init_arg` can't be serialised.
+    """
+    factory = check_machine(machine)
+    me = Peer(check_name(name), node())
+    for option in options:
+        if option not in DEFAULTS:
+            raise OptionError(_unknown(option))
+    given = {**DEFAULTS, **options}
+    founders = _founders(me, given["initial_config"], transport)
+    min_majority = given["min_majority"]
+    if min_majority is not None:
+        _check_count("min_majority", min_majority, least=1)
+        if given["initial_config"] and min_majority > len(founders):
+            raise OptionError(
+                f"min_majority={min_majority} is above the {len(founders)} servers of"
+                " initial_config: they could never elect a leader"
+            )
+    for option in ("min_election_timeout", "max_election_timeout", "heartbeat_timeout"):
+        check_duration(option, given[option])
+    check_duration("max_seconds", given["max_seconds"])
+    if given["min_election_timeout"] > given["max_election_timeout"]:
+        raise OptionError(
+            f"min_election_timeout={given['min_election_timeout']} is above"
+            f" max_election_timeout={given['max_election_timeout']}"
+        )
+    if given["heartbeat_timeout"] >= given["min_election_timeout"]:
+        raise OptionError(
+            f"heartbeat_timeout={given['heartbeat_timeout']} is not below"
+            f" min_election_timeout={given['min_election_timeout']}: followers would hold"
+            " elections between two heartbeats. A tenth of it is usual"
+        )
+    for option in ("batch_size", "max_command_bytes", "max_uncommitted_bytes"):
+        _check_count(option, given[option], least=1)
+    _check_count("max_restarts", given["max_restarts"], least=0)
+    for option in ("dirty_read", "debug"):
+        if not isinstance(given[option], bool):
+            raise OptionError(f"{option} is True or False, not {given[option]!r}")
+    if given["max_command_bytes"] > given["max_uncommitted_bytes"]:
+        raise OptionError("max_command_bytes is above max_uncommitted_bytes")
+    return ServerSpec(
+        peer=me,
+        machine=factory,
+        init_arg=encode(init_arg),
+        founders=founders,
+        options=Options(
+            min_election_timeout=float(given["min_election_timeout"]),
+            max_election_timeout=float(given["max_election_timeout"]),
+            heartbeat_timeout=float(given["heartbeat_timeout"]),
+            batch_size=given["batch_size"],
+            min_majority=1 if min_majority is None else min_majority,
+            max_uncommitted_bytes=given["max_uncommitted_bytes"],
+        ),
+        dirty_read=given["dirty_read"],
+        debug=given["debug"],
+        max_command_bytes=given["max_command_bytes"],
+        max_restarts=given["max_restarts"],
+        max_seconds=float(given["max_seconds"]),
+    )
+
+
+def _unknown(option: str) -> str:
+    close = get_close_matches(option, DEFAULTS, n=1)
+    hint = f": did you mean {close[0]}?" if close else f": there are {', '.join(DEFAULTS)}"
+    return f"there is no start option {option}{hint}"
+
+
+def _founders(me: Peer, initial_config: object, transport: Transport) -> tuple[Peer, ...]:
+    if isinstance(initial_config, str | Peer) or not isinstance(initial_config, Iterable):
+        raise OptionError(
+            f"initial_config is a list of names or peers, such as [':raft1', ':raft2'],"
+            f" not {initial_config!r}"
+        )
+    founders: list[Peer] = []
+    for server in initial_config:
+        try:
+            peer = as_peer(server)
+        except ValueError as error:
+            raise OptionError(f"initial_config: {error}") from None
+        if not transport.reaches(peer.node):
+            raise OptionError(
+                f"initial_config: {peer.name} is on {peer.node}, which is an unknown node; this"
+                f" process is {node()}"
+            )
+        if peer in founders:
+            raise OptionError(f"initial_config names {peer} twice")
+        founders.append(peer)
+    # All founding members must agree on the order, and this one may not have named itself.
+    return tuple(founders) if me in founders else (me, *founders)
+
+
+def check_duration(option: str, value: object) -> None:
+    """Refuse what is no sensible number of seconds.
+
+    Raises:
+        OptionError: the message names the unit, and the value that was likely meant.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise OptionError(f"{option} is a number of seconds, not {value!r}")
+    if not math.isfinite(value) or value <= 0:
+        raise OptionError(f"{option}={value!r}: a number of seconds above 0 is wanted")
+    if value > LONGEST:
+        raise OptionError(
+            f"{option}={value!r} seconds is longer than {LONGEST:g} s. ExRaft counts milliseconds,"
+            f" exraft seconds: did you mean {value / 1000}?"
+        )
+
+
+def _check_count(option: str, value: object, *, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise OptionError(f"{option} is a whole number from {least} on, not {value!r}")

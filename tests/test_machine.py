@@ -1,0 +1,177 @@
+"""What a user implements, and how a supervision tree is told of it."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import json
+import pickle
+from typing import Any
+
+import pytest
+
+from exraft.child_spec import ChildSpec, Start
+from exraft.machine import NOREPLY, StateMachine, WriteResult, check_machine, make_machine
+from exraft.names import Role
+
+
+class KeyValueStore(StateMachine):
+    def __init__(self, currency: str = "EUR") -> None:
+        self.currency = currency
+
+    def handle_write(self, command: Any, state: Any) -> WriteResult:
+        _, key, value = command
+        state[key] = value
+        return "ok", state
+
+    def handle_read(self, query: Any, state: Any) -> Any:
+        return state.get(query)
+
+
+class Choosy(KeyValueStore):
+    def is_command(self, command: Any, state: Any) -> bool:
+        return bool(command[0] == "put")
+
+
+class Needy(KeyValueStore):
+    def __init__(self, currency: str) -> None:
+        super().__init__(currency)
+
+
+class ReadOnly(StateMachine):
+    def handle_read(self, query: Any, state: Any) -> Any:
+        return state
+
+
+def test_a_machine_needs_only_its_two_handlers() -> None:
+    machine = KeyValueStore()
+    state = machine.init({"a": 1})
+    assert state == {"a": 1}
+    assert machine.is_command(("put", "b", 2), state) is True
+    assert machine.handle_system_write("config", object(), state) is state
+    machine.transition(Role.LEADER, state)
+    machine.terminate("normal", state)
+    assert state == {"a": 1}
+
+
+def test_whether_a_callback_is_overridden_is_seen_on_the_class() -> None:
+    assert type(KeyValueStore()).is_command is StateMachine.is_command
+    assert type(Choosy()).is_command is not StateMachine.is_command
+
+
+def test_a_class_is_a_machine() -> None:
+    assert check_machine(KeyValueStore) is KeyValueStore
+    assert isinstance(make_machine(KeyValueStore), KeyValueStore)
+
+
+def test_a_factory_is_a_machine() -> None:
+    factory = check_machine(functools.partial(Needy, "CHF"))
+    machine = make_machine(factory)
+    assert isinstance(machine, Needy)
+    assert machine.currency == "CHF"
+
+
+def test_each_life_has_a_machine_of_its_own() -> None:
+    assert make_machine(KeyValueStore) is not make_machine(KeyValueStore)
+
+
+def test_an_instance_is_refused() -> None:
+    with pytest.raises(TypeError, match="give the class KeyValueStore"):
+        check_machine(KeyValueStore())
+
+
+def test_a_class_that_lacks_a_handler_is_refused_by_what_it_lacks() -> None:
+    with pytest.raises(TypeError, match="ReadOnly lacks handle_write"):
+        check_machine(ReadOnly)
+    with pytest.raises(TypeError, match="handle_read and handle_write"):
+        check_machine(StateMachine)
+
+
+def test_another_class_is_refused() -> None:
+    with pytest.raises(TypeError, match="dict is no subclass of"):
+        check_machine(dict)
+
+
+@pytest.mark.parametrize("machine", [None, "KeyValueStore", 1, {}])
+def test_what_cannot_be_called_is_refused(machine: object) -> None:
+    with pytest.raises(TypeError, match="is no state machine"):
+        check_machine(machine)
+
+
+def test_a_machine_that_takes_arguments_is_refused_with_a_way_out() -> None:
+    with pytest.raises(TypeError, match=r"'currency'\): give functools.partial\(Needy, "):
+        check_machine(Needy)
+
+
+def test_a_factory_of_something_else_is_found_out_when_it_is_used() -> None:
+    def build() -> dict[str, int]:
+        return {}
+
+    with pytest.raises(TypeError, match=r"build returned \{\}, which is no instance"):
+        make_machine(check_machine(build))
+
+
+def test_noreply_is_one_object_wherever_it_goes() -> None:
+    assert pickle.loads(pickle.dumps(NOREPLY)) is NOREPLY
+    assert copy.deepcopy(NOREPLY) is NOREPLY
+    assert repr(NOREPLY) == "NOREPLY"
+
+
+def test_a_child_spec_starts_a_server_through_the_api() -> None:
+    spec = KeyValueStore.child_spec({"a": 1}, name=":foo", initial_config=[":foo", ":bar"])
+    assert spec == ChildSpec(
+        id=":foo",
+        start=(
+            "exraft.api:ExRaft.start_server",
+            (KeyValueStore, {"a": 1}),
+            {"name": ":foo", "initial_config": [":foo", ":bar"]},
+        ),
+        restart="permanent",
+        shutdown=None,
+        type="supervisor",
+        significant=False,
+    )
+
+
+def test_a_child_spec_leaves_the_default_init_arg_to_the_api() -> None:
+    assert KeyValueStore.child_spec(name=":foo").start[1] == (KeyValueStore,)
+    assert KeyValueStore.child_spec(None, name=":foo").start[1] == (KeyValueStore, None)
+
+
+def test_a_worker_has_five_seconds_to_stop_and_a_supervisor_no_limit() -> None:
+    start: Start = (dict, (), {})
+    assert ChildSpec("a", start).shutdown == 5.0
+    assert ChildSpec("a", start, type="supervisor").shutdown is None
+    assert ChildSpec("a", start, shutdown=None).shutdown is None
+    assert ChildSpec("a", start, type="supervisor", shutdown="brutal_kill").shutdown == (
+        "brutal_kill"
+    )
+
+
+def test_a_child_spec_does_not_change() -> None:
+    spec = ChildSpec("a", (dict, (), {}))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        spec.restart = "temporary"  # type: ignore[misc]
+    assert dataclasses.replace(spec, restart="temporary").restart == "temporary"
+
+
+def test_a_start_function_is_a_callable_or_its_name() -> None:
+    assert ChildSpec("a", (dict, (), {})).start_function() is dict
+    assert ChildSpec("a", ("json:JSONEncoder.encode", (), {})).start_function() is (
+        json.JSONEncoder.encode
+    )
+
+
+@pytest.mark.parametrize(
+    ("function", "error"),
+    [
+        ("exraft.nowhere:start", ImportError),
+        ("json:nothing", AttributeError),
+        ("no name", ValueError),
+        ("json:__name__", TypeError),
+    ],
+)
+def test_a_start_function_that_is_none_is_refused(function: str, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        ChildSpec("a", (function, (), {})).start_function()
