@@ -33,3 +33,12 @@ __all__ = [
     "maybe_applied",
     "node",
 ]
+
+
+def __getattr__(name: str) -> str:
+    # Looked up when somebody asks: importlib.metadata would take a quarter of the import's time.
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("exraft")
+    raise AttributeError(f"module 'exraft' has no attribute {name!r}")

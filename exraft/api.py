@@ -324,7 +324,8 @@ def _stop_all_servers(pid: int) -> None:
         ended.append(future)
         watching.monitor(ref, lambda down, future=future: future.set())  # type: ignore[misc]
         # Without handing over: the others stop as well.
-        ref.actor_inbox.put(StopServer("shutdown", 0.0))  # type: ignore[arg-type]
+        order = StopServer("shutdown", EXIT_PATIENCE, hand_over=False)
+        ref.actor_inbox.put(order)  # type: ignore[arg-type]
     for future in ended:
         try:
             future.get(timeout=max(0.0, deadline - monotonic()))

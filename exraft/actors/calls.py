@@ -121,15 +121,19 @@ class Ask(Call):
 
 
 class Shutdown:
-    """The supervisor asks the server to end in order; `patience`: seconds for handing over."""
+    """The supervisor asks the server to end in order.
 
-    __slots__ = ("patience", "reason")
+    `hand_over`: first let another server take over, if one can, within `patience` seconds.
+    """
+
+    __slots__ = ("hand_over", "patience", "reason")
 
     urgent = True
 
-    def __init__(self, reason: object, patience: float) -> None:
+    def __init__(self, reason: object, patience: float, *, hand_over: bool) -> None:
         self.reason = reason
         self.patience = patience
+        self.hand_over = hand_over
 
 
 class LeaderGone:

@@ -41,8 +41,6 @@ class Replica:
         """Whether the machine lets the command into the log; one that raises does not."""
         try:
             return bool(self._machine.is_command(command, self.state))
-        except (MemoryError, RecursionError):
-            raise
         except BaseException:
             logger.exception("is_command of %s raised, which refuses the command", self._me)
             return False

@@ -75,6 +75,9 @@ BATCH: Final = 512
 """Messages taken in one turn, so that under load the time still comes (rule 14)."""
 SLICE: Final = 1024
 """Entries applied in one turn at most."""
+LEVELS: Final = {"warning": logging.WARNING, "error": logging.ERROR}
+MAX_HELD: Final = 100_000
+"""Calls that wait for a replay at most."""
 
 _here = threading.local()
 
@@ -116,6 +119,7 @@ class RaftServer(Process):
         self._known_leader: Peer | None = None
         self._known_config: Config | None = None
         self._watch: watching.Monitor | None = None
+        self._named = False
         self._why: object = "noproc"
         """The exit reason, as callers are told."""
         self._replica: Replica | None = None
@@ -159,6 +163,7 @@ class RaftServer(Process):
             estate.reservation = None
         else:
             self.register(self._me.name)
+        self._named = True
         # A lone server is candidate and leader before anyone looks: it starts as leader.
         self._settle(now, announce=False)
         replica.transition(self._raft.state)
@@ -229,7 +234,7 @@ class RaftServer(Process):
             self._refuse(call, raft.refusal())
             return
         if self._applied < self._replayed:
-            self._held.append(call)
+            self._hold(call)
             return
         if len(call.data) > self._spec.max_command_bytes:
             call.reply.fail(CommandTooLarge(len(call.data), self._spec.max_command_bytes))
@@ -239,9 +244,8 @@ class RaftServer(Process):
             return
         try:
             command = decode(call.data)
-        except (MemoryError, RecursionError):
-            raise
         except BaseException as error:
+            # Whatever it is: nothing is logged yet, and one caller's command must not harm others.
             call.reply.fail(
                 NotSerialisable(f"the command can't be decoded: {type(error).__name__}: {error}")
             )
@@ -258,6 +262,13 @@ class RaftServer(Process):
         else:
             self._wait_for(raft.term, outcome, call)
 
+    def _hold(self, call: Write | Read) -> None:
+        """Until what an earlier life had applied is applied again."""
+        if len(self._held) < MAX_HELD:
+            self._held.append(call)
+        else:
+            call.reply.fail(Overloaded("the server replays its log: call again in a moment"))
+
     def _wait_for(self, term: int, index: int, call: Call) -> None:
         waiting = self._waiting.get(term)
         if waiting is None:
@@ -270,7 +281,7 @@ class RaftServer(Process):
         elif not self._spec.dirty_read:
             call.reply.fail(DirtyReadDisabled())
         elif self._applied < self._replayed:
-            self._held.append(call)
+            self._hold(call)
         else:
             assert self._replica is not None
             self._replica.read(call.query, call)
@@ -285,9 +296,15 @@ class RaftServer(Process):
         until = monotonic() + self._spec.options.heartbeat_timeout / 2
         count = min(SLICE, raft.commit_index - self._applied)
         index = self._applied
+        waiting = self._waiting
         for entry in self._store.slice(index + 1, count):
             index += 1
-            call = self._caller_of(index, entry.term) if self._waiting else None
+            if not waiting:
+                call = None
+            elif len(waiting) == 1 and entry.term in waiting:
+                call = waiting[entry.term].pop(index, None)
+            else:
+                call = self._caller_of(index, entry.term)
             if entry.kind == COMMAND:
                 if type(call) is Write and call.decoded:
                     command = call.command
@@ -385,7 +402,7 @@ class RaftServer(Process):
             for confirmed in out.confirmed:
                 self._reads.append((confirmed.index, confirmed.tickets))
             for severity, text in out.reports:
-                logger.log(logging.getLevelName(severity.upper()), "%s", text)
+                logger.log(LEVELS[severity], "%s", text)
             if announce:
                 assert self._replica is not None
                 for role in out.roles:
@@ -463,9 +480,11 @@ class RaftServer(Process):
         if self._stopping is not None:
             return
         self._stopping = order
-        patience = min(order.patience, self._spec.options.min_election_timeout)
-        self._stop_by = now + patience
-        if type(raft.role) is Leader and patience > 0 and raft.role.could_hand_over():
+        if not order.hand_over:
+            self._stop_by = now
+            return
+        self._stop_by = now + min(order.patience, self._spec.options.min_election_timeout)
+        if type(raft.role) is Leader and raft.role.could_hand_over():
             raft.transfer(_HANDING_OVER, None, now)
 
     def _end_if_ready(self, now: float) -> None:
@@ -495,7 +514,7 @@ class RaftServer(Process):
         if self._watch is not None:
             self._watch.cancel()
         self.actor_inbox.undelivered = self._give_to_successor
-        if not estate.ending and estate.reservation is None:
+        if self._named and not estate.ending and estate.reservation is None:
             estate.reservation = ActorRegistry.reserve(self._me.name, bearer=self.actor_ref)
         self.hand_back([*self._batch, *self._held])
         for call in self._calls():

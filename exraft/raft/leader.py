@@ -43,8 +43,10 @@ class Leader:
         """When the next heartbeat is due."""
         self._quorum_due = raft.now + raft.options.min_election_timeout
         self._progressed = False
-        # Bytes proposed and committed in this leadership; the pairs say which index ends where.
+        # Bytes proposed, noted and committed in this leadership; what is noted says, by index, how
+        # many bytes are committed with it.
         self._proposed = 0
+        self._noted = 0
         self._committed = 0
         self._ends: deque[tuple[int, int]] = deque()
         self.follow_config()
@@ -131,7 +133,8 @@ class Leader:
         self.transfer.flush()
         if raft.role is not self:
             return
-        if self._ends and self._ends[-1][1] != self._proposed or not self._ends and self._proposed:
+        if self._proposed > self._noted:
+            self._noted = self._proposed
             self._ends.append((raft.last_index, self._proposed))
         self._replicate()
 

@@ -34,15 +34,19 @@ PATIENCE = 5.0
 
 
 class StopServer:
-    """Stop the server with `reason`, and the supervisor after it; `patience` in seconds."""
+    """Stop the server with `reason`, and the supervisor after it.
 
-    __slots__ = ("patience", "reason")
+    `patience`: seconds for handing over and for side effects to run out; None: as long as it takes.
+    """
+
+    __slots__ = ("hand_over", "patience", "reason")
 
     urgent = True
 
-    def __init__(self, reason: object, patience: float | None) -> None:
+    def __init__(self, reason: object, patience: float | None, *, hand_over: bool = True) -> None:
         self.reason = reason
         self.patience = patience
+        self.hand_over = hand_over
 
 
 class _TryAgain:
@@ -148,7 +152,7 @@ class RaftSupervisor(Process):
         if self._child is None:
             raise Exit(order.reason)
         patience = float("inf") if order.patience is None else order.patience
-        self._child.actor_inbox.put(Shutdown(order.reason, patience))  # type: ignore[arg-type]
+        self._child.actor_inbox.put(Shutdown(order.reason, patience, hand_over=order.hand_over))  # type: ignore[arg-type]
 
     def on_stop(self) -> None:
         self._end_child()
@@ -163,7 +167,7 @@ class RaftSupervisor(Process):
         if child is not None:
             ended: OneLockFuture[None] = OneLockFuture()
             watching.monitor(child, lambda down: ended.set())
-            child.actor_inbox.put(Shutdown("shutdown", 0.0))  # type: ignore[arg-type]
+            child.actor_inbox.put(Shutdown("shutdown", 0.0, hand_over=False))  # type: ignore[arg-type]
             try:
                 ended.get(timeout=PATIENCE)
             except pykka.Timeout:
