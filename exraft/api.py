@@ -33,7 +33,7 @@ from exraft.actors.status import Status
 from exraft.actors.transport import local
 from exraft.calling import call, check_timeout, local_peer, send_write
 from exraft.client import Client
-from exraft.codec import copy_exception, without_frames
+from exraft.codec import copy_exception, own_copy, without_frames
 from exraft.describe import describe_context, describe_log
 from exraft.errors import AlreadyStarted, CallTimeout, ServerNotFound, StartFailed
 from exraft.machine import MachineFactory, StateMachine
@@ -207,7 +207,7 @@ class ExRaft:
         Linearizable (in ExRaft it was not): the leader makes sure that it still leads, with one
         round of messages for all reads that wait. The errors are those of `write`.
         """
-        return call(server, Read(Reply(), query, dirty=False), timeout)
+        return call(server, Read(Reply(), own_copy(query), dirty=False), timeout)
 
     @staticmethod
     def read_dirty(server: Server, query: Any, timeout: float | None = 60.0) -> Any:
@@ -216,7 +216,7 @@ class ExRaft:
         Raises:
             DirtyReadDisabled: the server was started with `dirty_read=False`.
         """
-        return call(server, Read(Reply(), query, dirty=True), timeout)
+        return call(server, Read(Reply(), own_copy(query), dirty=True), timeout)
 
     @staticmethod
     def add_server(server: Server, new_server: Server, timeout: float | None = 60.0) -> None:

@@ -70,16 +70,19 @@ def encode_for(peer: Peer, command: Any) -> bytes:
 
 
 def send_write(server: Server, command: Any) -> Reply:
-    """Send a command; the reply is a future.
+    """Send a command; the reply is a future, which fails if the server can't be reached.
 
     Raises:
         NotSerialisable, CommandTooLarge: the command can't be logged.
-        ServerNotFound, SelfCall, ValueError: as `local_peer`.
-        Overloaded: too much waits there already.
+        ServerNotFound: it is on a node that this process does not know.
+        SelfCall, ValueError: as `local_peer`.
     """
     peer = local_peer(server)
     write = Write(WriteReply(), encode_for(peer, command))
-    deliver(peer, write)
+    try:
+        deliver(peer, write)
+    except (Overloaded, ServerNotFound) as error:
+        write.reply.fail(error)
     return write.reply
 
 

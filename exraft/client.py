@@ -14,13 +14,16 @@ from typing import Any
 import pykka
 
 from exraft.actors.calls import AwaitLeader, Read, Reply, Write, WriteReply
+from exraft.actors.server import current_server
 from exraft.calling import check_timeout, deliver, encode_for, local_peer
+from exraft.codec import own_copy
 from exraft.errors import (
     CallTimeout,
     CommandDropped,
     ExRaftError,
     NoLeader,
     Redirect,
+    SelfCall,
     ServerDown,
     ServerNotFound,
     Transferring,
@@ -58,21 +61,30 @@ class Client:
             CallTimeout: no leader was found in time (`maybe_applied` is False), or no answer came.
         """
         check_timeout(timeout)
+        self._check_caller()
         data = encode_for(self._leader, command)
         return self._persist(lambda: Write(WriteReply(), data), timeout)
 
     def read(self, query: Any, timeout: float | None = 60.0) -> Any:
         """Read through the leader, linearizably; see `ExRaft.read`."""
         check_timeout(timeout)
+        self._check_caller()
+        query = own_copy(query)
         return self._persist(lambda: Read(Reply(), query, dirty=False), timeout)
 
     def write_async(self, command: Any) -> pykka.Future[Any]:
         """Like `write`, without waiting; tried for at most 60 seconds."""
+        self._check_caller()
         data = encode_for(self._leader, command)
         result = WriteReply()
         result.server = self._leader
         _Attempt(self, data, result, monotonic() + PATIENCE).send()
         return result
+
+    def _check_caller(self) -> None:
+        """Refuse a callback of one of the servers: it would wait for itself."""
+        if current_server() in self._servers:
+            raise SelfCall()
 
     def _persist(self, make: Any, timeout: float | None) -> Any:
         deadline = None if timeout is None else monotonic() + timeout

@@ -128,6 +128,15 @@ def reveal(value: Any, *, maybe_applied: bool = True) -> Any:
         ) from error
 
 
+def own_copy(value: Any) -> Any:
+    """Return a copy of a query that its caller keeps; `value` itself if nobody can change it.
+
+    Raises:
+        NotSerialisable: as `encode`.
+    """
+    return reveal(copy_reply(value, maybe_applied=False), maybe_applied=False)
+
+
 def copy_exception(exc: BaseException, note: str | None, *, maybe_applied: bool) -> Exception:
     """Return a copy of what a machine raised, without the frames that hold its state.
 

@@ -86,6 +86,24 @@ def send_exit(ref: pykka.ActorRef[Any], reason: object) -> None:
     ref.actor_inbox.put(cast(Any, ExitSignal(reason)))
 
 
+def leave_behind(ref: pykka.ActorRef[Any]) -> None:
+    """Give up a process that does not end (OTP would kill it; a thread can't be killed).
+
+    From now on it counts as dead: its names are free, what waits in its mailbox is refused, and its
+    monitors are told that it was `"killed"`. Should its thread ever go on, nobody hears of that.
+
+    Raises:
+        TypeError: `ref` is of a plain Pykka actor.
+    """
+    if not isinstance(ref, ProcessRef):
+        raise TypeError(f"{ref} is no process of ours: nobody can be told that it is over")
+    pykka.ActorRegistry.unregister(ref)
+    ref.actor_stopped.set()
+    ActorRegistry.release_names(ref)
+    cast(Mailbox, ref.actor_inbox).close()
+    ref.watchers.tell(Down(ref, "killed"))
+
+
 def is_orderly(reason: object) -> bool:
     """Say whether a process with this exit reason ended as it should (OTP `transient`).
 
@@ -97,13 +115,23 @@ def is_orderly(reason: object) -> bool:
 
 
 class _Refusal:
-    """Answers what a mailbox could not deliver, with the exit reason once that is known."""
+    """Answers what a mailbox could not deliver.
 
-    def __init__(self) -> None:
-        self.reason: object = "noproc"
+    Pykka's envelopes are always answered by us; what else a subclass wants to do with its own
+    message objects is up to `redirect`.
+    """
+
+    def __init__(
+        self, reason: object = "noproc", redirect: Callable[[Any], object] | None = None
+    ) -> None:
+        self._reason = reason
+        self._redirect = redirect
 
     def __call__(self, item: Any) -> None:
-        refuse(item, self.reason)
+        if self._redirect is None or item.__class__ is Envelope:
+            refuse(item, self._reason)
+        else:
+            self._redirect(item)
 
 
 class Process(pykka.ThreadingActor):
@@ -212,7 +240,11 @@ class Process(pykka.ThreadingActor):
         """The deadline has passed; it must move, or this is called again at once."""
 
     def about_to_close(self) -> None:
-        """Called at the end of life, after `on_stop` or `on_failure`, before the names are free."""
+        """Called at the end of life, after `on_stop` or `on_failure`, before the names are free.
+
+        It may reserve a name for a successor, and set `self.actor_inbox.undelivered` to a function
+        that passes message objects on to it; Pykka's asks and stops are answered all the same.
+        """
 
     def on_receive(self, message: Any) -> Any:
         """Handle a message that is no proxy's; what it returns is the answer.
@@ -351,8 +383,8 @@ class Process(pykka.ThreadingActor):
 
     def _close(self, reason: object) -> None:
         mailbox = self.actor_inbox
-        if isinstance(mailbox.undelivered, _Refusal):
-            mailbox.undelivered.reason = reason
+        redirect = mailbox.undelivered
+        mailbox.undelivered = _Refusal(reason, None if isinstance(redirect, _Refusal) else redirect)
         for watch in list(self._monitors.values()):
             watch.cancel()
         mailbox.close()

@@ -122,10 +122,16 @@ class Replica:
             call.reply.fail(without_frames(error))
 
     def _snapshot(self) -> bytes | None:
-        return encode(self.state) if self._debug else None
+        if not self._debug:
+            return None
+        try:
+            return encode(self.state)
+        except NotSerialisable as error:
+            logger.warning("whether the state of %s changes can't be checked: %s", self._me, error)
+            return None
 
     def _check_unchanged(self, before: bytes | None, what: str) -> None:
-        if before is not None and encode(self.state) != before:
+        if before is not None and self._snapshot() != before:
             logger.error(
                 "%s the state of %s has changed in place: check first, then change", what, self._me
             )

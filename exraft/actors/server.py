@@ -14,7 +14,8 @@ import logging
 import random
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
 from queue import Empty
 from time import monotonic
 from typing import Any, Final
@@ -68,6 +69,7 @@ from exraft.raft import COMMAND, Answer, Config, Entry, Logged, Raft, Refusal
 from exraft.raft.config import decode_config
 from exraft.raft.leader import Leader
 from exraft.raft.messages import Append, AppendReply, Header
+from exraft.raft.outcome import Output
 
 logger = logging.getLogger("exraft.server")
 
@@ -99,10 +101,11 @@ class RaftServer(Process):
         self._estate = estate
         self._transport = transport
         self._store = estate.store.lend()
+        watching.monitor(self._actor_ref, estate.on_end)
         self._batch: Iterator[Any] = iter(())
         """The rest of the batch that is being handled."""
         self._current: Any = None
-        """The message that is being handled."""
+        """The message that is being handled, or the call whose entry is being applied."""
         self._waiting: dict[int, dict[int, Call]] = {}
         """Who waits for an entry to be applied, by term and index."""
         self._applied = 0
@@ -124,6 +127,8 @@ class RaftServer(Process):
         """The exit reason, as callers are told."""
         self._replica: Replica | None = None
         self._raft: Raft
+        self._out = Output()
+        """What the core wants done, and is being done."""
 
     # The life.
 
@@ -171,19 +176,15 @@ class RaftServer(Process):
     def run(self) -> None:
         raft = self._raft
         mailbox = self.actor_inbox
-        while True:
+        # It may have hung, and been left behind meanwhile.
+        while not self.actor_stopped.is_set():
             busy = self._applied < raft.commit_index and self._fault is None
             try:
                 first = mailbox.get(0.0 if busy else raft.deadline - monotonic())
             except Empty:
                 now = monotonic()
             else:
-                now = monotonic()
-                self._batch = iter((first, *mailbox.take(BATCH - 1)))
-                for item in self._batch:
-                    self._current = item
-                    self._handle(item, now)
-                self._current = None
+                self._handle_all((first, *mailbox.take(BATCH - 1)))
                 now = monotonic()
             raft.tick(now)
             self._settle(now)
@@ -191,6 +192,15 @@ class RaftServer(Process):
                 self._apply()
             if self._stopping is not None:
                 self._end_if_ready(now)
+
+    def _handle_all(self, items: Iterable[Any]) -> None:
+        """Should one of them end this life, the next one gets the rest."""
+        now = monotonic()
+        self._batch = iter(items)
+        for item in self._batch:
+            self._current = item
+            self._handle(item, now)
+        self._current = None
 
     def _handle(self, item: Any, now: float) -> None:
         kind = type(item)
@@ -305,6 +315,7 @@ class RaftServer(Process):
                 call = waiting[entry.term].pop(index, None)
             else:
                 call = self._caller_of(index, entry.term)
+            self._current = call
             if entry.kind == COMMAND:
                 if type(call) is Write and call.decoded:
                     command = call.command
@@ -326,12 +337,12 @@ class RaftServer(Process):
                 self._estate.effects.run(effects)
             if monotonic() >= until:
                 break
+        self._current = None
         if self._reads:
             self._answer_reads()
         if self._held and self._applied >= self._replayed:
             held, self._held = self._held, []
-            for call in held:
-                self._handle(call, monotonic())
+            self._handle_all(held)
             self._settle(monotonic())
 
     def _caller_of(self, index: int, term: int) -> Call | None:
@@ -357,9 +368,9 @@ class RaftServer(Process):
     def _answer_reads(self) -> None:
         assert self._replica is not None
         while self._reads and self._reads[0][0] <= self._applied:
-            _, calls = self._reads.popleft()
-            for call in calls:
+            for call in self._reads[0][1]:
                 self._replica.read(call.query, call)
+            self._reads.popleft()
 
     def _halt(self, index: int, call: Call | None, error: BaseException) -> None:
         """An entry can't be decoded: stop applying and leading, and say so (rule 13)."""
@@ -387,7 +398,7 @@ class RaftServer(Process):
         me = self._me
         while True:
             raft.flush(now)
-            out = raft.take()
+            out = self._out = raft.take()
             for to, message in out.early:
                 send(me, to, message)
             dirty = store.dirty
@@ -485,7 +496,13 @@ class RaftServer(Process):
             return
         self._stop_by = now + min(order.patience, self._spec.options.min_election_timeout)
         if type(raft.role) is Leader and raft.role.could_hand_over():
-            raft.transfer(_HANDING_OVER, None, now)
+            # Not to one that has been stopped a moment ago, as when a whole cluster is being
+            # stopped: it would be waited for in vain.
+            progress = raft.role.peers
+            others = [peer for peer in raft.config.voters if peer != self._me and _lives(peer)]
+            if len(others) >= raft.quorum:
+                heir = max(others, key=lambda peer: progress[peer].match)
+                raft.transfer(_HANDING_OVER, heir, now)
 
     def _end_if_ready(self, now: float) -> None:
         assert self._stopping is not None
@@ -513,7 +530,8 @@ class RaftServer(Process):
         estate = self._estate
         if self._watch is not None:
             self._watch.cancel()
-        self.actor_inbox.undelivered = self._give_to_successor
+        # Not a method: whoever holds the reference of a dead server shall not hold its state.
+        self.actor_inbox.undelivered = partial(_give_to_successor, self._me.name, self._why)
         if self._named and not estate.ending and estate.reservation is None:
             estate.reservation = ActorRegistry.reserve(self._me.name, bearer=self.actor_ref)
         self.hand_back([*self._batch, *self._held])
@@ -529,18 +547,10 @@ class RaftServer(Process):
         for _, reads in self._reads:
             yield from reads
         yield from self._await_leader
+        tickets = self._out.tickets()
         if self._replica is not None:
-            yield from (call for call in self._raft.tickets() if isinstance(call, Call))
-
-    def _give_to_successor(self, item: Any) -> None:
-        """A call that this life never looked at is not lost: the next one gets it."""
-        if isinstance(item, Call):
-            try:
-                ActorRegistry.deliver(self._me.name, item)
-            except ServerNotFound:
-                item.refuse(self._why)
-        else:
-            refuse(item, self._why)
+            tickets += self._raft.tickets()
+        yield from (call for call in tickets if isinstance(call, Call))
 
     # A look inside.
 
@@ -597,6 +607,22 @@ class RaftServer(Process):
                 for peer, progress in (leader.peers.items() if leader else ())
             },
         )
+
+
+def _give_to_successor(name: str, why: object, item: Any) -> None:
+    """A call that one life never looked at is not lost: the next one gets it."""
+    if isinstance(item, Call):
+        try:
+            ActorRegistry.deliver(name, item)
+        except ServerNotFound:
+            item.refuse(why)
+    else:
+        refuse(item, why)
+
+
+def _lives(peer: Peer) -> bool:
+    """Whether the server is supervised still, as far as it can be known here."""
+    return peer.node != node() or ActorRegistry.get_by_name(supervisor_name(peer.name)) is not None
 
 
 class _HandingOver:

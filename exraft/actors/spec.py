@@ -6,10 +6,12 @@ know how a life is started or judged: that is the supervisor's business.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from exraft.actors.effects import Effects
 from exraft.actors.registry import Reservation
+from exraft.actors.watching import Down
 from exraft.machine import MachineFactory
 from exraft.names import Peer
 from exraft.raft import Options
@@ -48,14 +50,24 @@ class Estate:
     """What outlives a life of a server; its supervisor's.
 
     `reservation` is the server's name between two lives; `restarts` counts the lives after the
-    first; `ending` says that the server was asked to end, so that no life follows.
+    first; `ending` says that the server was asked to end, so that no life follows. `on_end` is told
+    of the end of each life, which watches itself from the beginning: so no end is missed, nor its
+    reason, however short the life was.
     """
 
-    __slots__ = ("effects", "ending", "reservation", "restarts", "standby", "store")
+    __slots__ = ("effects", "ending", "on_end", "reservation", "restarts", "standby", "store")
 
-    def __init__(self, store: MemoryStore, effects: Effects, *, standby: bool) -> None:
+    def __init__(
+        self,
+        store: MemoryStore,
+        effects: Effects,
+        on_end: Callable[[Down], object],
+        *,
+        standby: bool,
+    ) -> None:
         self.store = store
         self.effects = effects
+        self.on_end = on_end
         self.standby = standby
         self.reservation: Reservation | None = None
         self.restarts = 0

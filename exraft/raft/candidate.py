@@ -41,7 +41,10 @@ class Candidate:
         for peer in raft.config.voters:
             if peer != raft.me:
                 whose = raft.config.store_of(peer)
-                raft.send(peer, msgspec.structs.replace(request, whose=whose))
+                raft.send(
+                    peer,
+                    msgspec.structs.replace(request, whose=whose, config=raft.config_place),
+                )
 
     def on_vote_reply(self, message: VoteReply) -> None:
         raft = self._raft

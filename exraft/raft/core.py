@@ -154,16 +154,18 @@ class Raft:
         return self.configs[-1][0]
 
     @property
+    def config_place(self) -> tuple[int, int]:
+        """Term and index of the configuration in force: the greater, the newer."""
+        return self.store.term_at(self.config_index), self.config_index
+
+    @property
     def quorum(self) -> int:
         return quorum(self.config, self.options.min_majority)
 
     @property
     def is_voter(self) -> bool:
         """Whether the configuration in force counts this server, with this store, as a voter."""
-        return self.me in self.config.voters and self.config.store_of(self.me) in (
-            "",
-            self.store.store_id,
-        )
+        return self._votes_in(self.config)
 
     @property
     def standby(self) -> bool:
@@ -182,7 +184,8 @@ class Raft:
             return False
         if self.is_voter:
             return len(self.config.voters) > 1 or self.quorum == 1
-        return self.config_index > self.commit_index and self.me in self.configs[0][1].voters
+        removed = self.me not in self.config.members() and self.config_index > self.commit_index
+        return removed and self._votes_in(self.configs[0][1])
 
     @property
     def alone(self) -> bool:
@@ -327,9 +330,7 @@ class Raft:
 
     def tickets(self) -> list[Ticket]:
         """Who waits for an answer of the core: for a driver that must give up."""
-        tickets = [answer.ticket for answer in self.out.answers]
-        for confirmed in self.out.confirmed:
-            tickets += confirmed.tickets
+        tickets = self.out.tickets()
         if type(self.role) is Leader:
             tickets += self.role.tickets()
         return tickets
@@ -339,6 +340,9 @@ class Raft:
         out = self.out
         self.out = Output()
         return out
+
+    def _votes_in(self, config: Config) -> bool:
+        return self.me in config.voters and config.store_of(self.me) in ("", self.store.store_id)
 
     def _is_foreign(self, message: Message) -> bool:
         """Whether it comes from another cluster (rule 17); who asks who one is may be anybody."""

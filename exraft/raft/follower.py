@@ -140,7 +140,10 @@ class Follower:
         for peer in raft.config.voters:
             if peer != raft.me:
                 whose = raft.config.store_of(peer)
-                raft.send(peer, msgspec.structs.replace(request, whose=whose))
+                raft.send(
+                    peer,
+                    msgspec.structs.replace(request, whose=whose, config=raft.config_place),
+                )
 
     def stored(self, mark: Mark) -> None:
         pass

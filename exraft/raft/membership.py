@@ -103,7 +103,9 @@ class Membership:
                 self._log(known)
         while self._waiting and self._settled:
             request = self._waiting.pop(0)
-            if self._under_way:
+            if self._leader.transfer.to is not None:
+                raft.answer(request.ticket, Refusal("transferring", self._leader.transfer.to))
+            elif self._under_way:
                 raft.answer(request.ticket, Refusal("unstable_config"))
             elif request.add:
                 self._begin_to_add(request)
@@ -230,8 +232,9 @@ class Membership:
         if addition.phase is _Phase.REACHING:
             if raft.now < addition.deadline:
                 self._reach()
-            elif peer in raft.config.members():
-                # It is a member, whether or not it answers.
+            elif peer in raft.config.members() and not self._leader.peers[peer].stranger:
+                # It is a member, whether or not it answers; unless it is known to have come back
+                # with another store (rule 29).
                 self._end(Done())
             else:
                 self._give_up(silent)

@@ -56,13 +56,15 @@ class AppendReply(Header, frozen=True, array_like=True, gc=False, tag=True):
 class PreVote(Header, frozen=True, array_like=True, gc=False, tag=True):
     """Would you vote for me in term `term`? (dissertation §9.6)
 
-    `whose` is the id of the store that the asked member is known by, if it is known (rule 29).
+    `whose` is the id of the store that the asked member is known by, if it is known, and `config`
+    is the term and index of the configuration that says so (rule 29).
     """
 
     store: str
     last_index: int
     last_term: int
     whose: str = ""
+    config: tuple[int, int] = (0, 0)
 
 
 class PreVoteReply(Header, frozen=True, array_like=True, gc=False, tag=True):
@@ -81,6 +83,7 @@ class Vote(Header, frozen=True, array_like=True, gc=False, tag=True):
     last_term: int
     force: bool
     whose: str = ""
+    config: tuple[int, int] = (0, 0)
 
 
 class VoteReply(Header, frozen=True, array_like=True, gc=False, tag=True):

@@ -76,6 +76,13 @@ class Output:
         self.reports: list[tuple[str, str]] = []
         self.roles: list[Role] = []
 
+    def tickets(self) -> list[Ticket]:
+        """Whose callers are told something by this."""
+        tickets = [answer.ticket for answer in self.answers]
+        for confirmed in self.confirmed:
+            tickets += confirmed.tickets
+        return tickets
+
     def __bool__(self) -> bool:
         return bool(
             self.early or self.late or self.answers or self.confirmed or self.reports or self.roles

@@ -52,7 +52,11 @@ def _deserves_vote(raft: Raft, message: PreVote | Vote) -> bool:
         # own name it must vote, even if the entry that says so has not come yet: there may be no
         # leader who could send it.
         return False
-    if not raft.knows_as_member(message.sender, message.store):
+    # Who has a newer configuration knows better under which store it is a member: a record here may
+    # be from before it was taken in again, and there may be no leader to mend it (rule 29).
+    if message.config <= raft.config_place and not raft.knows_as_member(
+        message.sender, message.store
+    ):
         return False
     # Raft §5.4.1: the last term decides, then the last index.
     return (message.last_term, message.last_index) >= (raft.last_term, raft.last_index)

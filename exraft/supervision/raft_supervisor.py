@@ -17,7 +17,7 @@ from exraft.actors import members, watching
 from exraft.actors.calls import Shutdown
 from exraft.actors.effects import Effects
 from exraft.actors.future import OneLockFuture
-from exraft.actors.process import Exit, Process, is_orderly
+from exraft.actors.process import Exit, Process, is_orderly, leave_behind
 from exraft.actors.server import RaftServer
 from exraft.actors.spec import Estate, ServerSpec
 from exraft.actors.transport import Transport
@@ -67,7 +67,12 @@ class RaftSupervisor(Process):
         self._spec = spec
         self._transport = transport
         name = spec.peer.name
-        self._estate = Estate(store, Effects(name), standby=members.is_forgotten(spec.peer))
+        self._estate = Estate(
+            store,
+            Effects(name),
+            self.actor_inbox.put,
+            standby=members.is_forgotten(spec.peer),
+        )
         self._intensity = Intensity(spec.max_restarts, spec.max_seconds)
         self._child: pykka.ActorRef[Any] | None = None
         self._order: StopServer | None = None
@@ -82,7 +87,6 @@ class RaftSupervisor(Process):
 
     def _start_child(self) -> None:
         self._child = RaftServer.start(self._spec, self._estate, self._transport)
-        self.monitor(self._child)
 
     def on_receive(self, message: Any) -> Any:
         if isinstance(message, Down):
@@ -174,6 +178,7 @@ class RaftSupervisor(Process):
                 logger.error(
                     "%s has not ended within %g s and is left behind", self._spec.peer, PATIENCE
                 )
+                leave_behind(child)
         self._drop_estate()
 
     def _drop_estate(self) -> None:

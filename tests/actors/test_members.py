@@ -1,0 +1,89 @@
+"""Which names come back as strangers (rule 29): the book of members whose stores were dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from exraft.actors import members
+from exraft.names import Peer
+from exraft.raft import Config
+
+A, B, C = Peer(":member1"), Peer(":member2"), Peer(":member3")
+TWO = Config((A, B), cluster="here")
+THREE = Config((A, B, C), cluster="here", stores=((A, "a"), (B, "b"), (C, "c")))
+
+
+@pytest.fixture(autouse=True)
+def _clean() -> Iterator[None]:
+    members._forget_all()
+    yield
+    members._forget_all()
+
+
+def test_nobody_is_forgotten_where_nobody_lives() -> None:
+    assert not members.is_forgotten(A)
+
+
+def test_a_member_whose_store_was_dropped_is_forgotten_while_others_live() -> None:
+    members.note(A, THREE)
+    members.note(B, THREE)
+    members.drop(A)
+    assert members.is_forgotten(A)
+    assert not members.is_forgotten(B)
+
+
+def test_a_founder_that_starts_late_is_not_forgotten() -> None:
+    """The others may have elected a leader before it starts for the first time."""
+    members.note(A, TWO)
+    assert not members.is_forgotten(B)
+
+
+def test_a_name_under_a_recorded_store_is_forgotten_even_if_it_never_lived_here() -> None:
+    members.note(A, THREE)
+    assert members.is_forgotten(C)
+
+
+def test_when_all_were_dropped_they_found_a_new_cluster() -> None:
+    for peer in (A, B, C):
+        members.note(peer, THREE)
+    for peer in (A, B, C):
+        members.drop(peer)
+    assert not any(members.is_forgotten(peer) for peer in (A, B, C))
+
+
+def test_the_next_cluster_of_the_same_names_knows_nothing_of_the_first() -> None:
+    for peer in (A, B):
+        members.note(peer, TWO)
+    for peer in (A, B):
+        members.drop(peer)
+    members.note(A, Config((A, B), cluster="there"))
+    assert not members.is_forgotten(B)
+
+
+def test_a_server_that_never_had_a_configuration_is_dropped_without_a_trace() -> None:
+    members.note(A, TWO)
+    members.drop(B)
+    assert not members.is_forgotten(B)
+
+
+def test_a_removed_member_that_was_dropped_may_come_back_as_anybody() -> None:
+    members.note(A, THREE)
+    members.note(C, THREE)
+    members.note(A, THREE.without(C))
+    members.drop(C)
+    assert not members.is_forgotten(C)
+
+
+def test_a_living_server_is_not_forgotten_by_its_own_configuration() -> None:
+    members.note(A, THREE)
+    assert not members.is_forgotten(A)
+
+
+def test_dropping_one_twice_is_no_error() -> None:
+    members.note(A, TWO)
+    members.note(B, TWO)
+    members.drop(A)
+    members.drop(A)
+    assert members.is_forgotten(A)

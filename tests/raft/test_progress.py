@@ -1,0 +1,127 @@
+"""What a leader remembers of a peer."""
+
+from __future__ import annotations
+
+from exraft.raft.progress import MAX_INFLIGHT, MAX_INFLIGHT_BYTES, Progress
+
+
+def replicating(match: int = 0) -> Progress:
+    """A peer whose log is known to agree up to `match`."""
+    progress = Progress(match + 1, 0.0)
+    progress.sent(match, 0)
+    progress.accepted(match)
+    return progress
+
+
+def test_a_peer_is_probed_with_one_append_at_a_time() -> None:
+    progress = Progress(5, 0.0)
+    assert progress.ready
+    progress.sent(9, 100)
+    assert not progress.ready
+    assert progress.next == 5
+
+
+def test_a_probe_that_fits_turns_to_replication_after_what_matched() -> None:
+    progress = Progress(5, 0.0)
+    progress.sent(9, 100)
+    progress.accepted(9)
+    assert (progress.probing, progress.match, progress.next) == (False, 9, 10)
+
+
+def test_in_replication_next_runs_ahead_of_match() -> None:
+    progress = replicating(4)
+    progress.sent(7, 10)
+    progress.sent(9, 10)
+    assert progress.ready
+    assert (progress.match, progress.next, progress.inflight) == (4, 10, 2)
+
+
+def test_an_acknowledgement_frees_every_append_up_to_its_index() -> None:
+    progress = replicating(4)
+    for last in (5, 6, 7):
+        progress.sent(last, 10)
+    progress.accepted(6)
+    assert (progress.match, progress.next, progress.inflight) == (6, 8, 1)
+
+
+def test_an_acknowledgement_that_comes_late_takes_nothing_back() -> None:
+    progress = replicating(4)
+    progress.sent(9, 10)
+    progress.accepted(9)
+    progress.accepted(6)
+    assert (progress.match, progress.next) == (9, 10)
+
+
+def test_the_appends_under_way_are_bounded_in_number() -> None:
+    progress = replicating()
+    for last in range(1, MAX_INFLIGHT + 1):
+        assert progress.ready
+        progress.sent(last, 1)
+    assert not progress.ready
+    progress.accepted(1)
+    assert progress.ready
+
+
+def test_the_appends_under_way_are_bounded_in_bytes() -> None:
+    progress = replicating()
+    progress.sent(1, MAX_INFLIGHT_BYTES)
+    assert not progress.ready
+    progress.accepted(1)
+    assert progress.ready
+
+
+def test_a_refusal_leads_back_to_probing_where_the_logs_may_agree() -> None:
+    progress = replicating(4)
+    progress.sent(20, 10)
+    progress.refused(20, 11)
+    assert (progress.probing, progress.next, progress.inflight) == (True, 12, 0)
+    assert progress.ready
+
+
+def test_a_hint_that_lies_ahead_of_the_refused_append_is_not_followed() -> None:
+    progress = replicating(4)
+    progress.sent(20, 10)
+    progress.refused(10, 99)
+    assert progress.next == 10
+
+
+def test_next_never_falls_back_to_what_is_known_to_match() -> None:
+    progress = replicating(4)
+    progress.sent(20, 10)
+    progress.refused(20, 0)
+    assert progress.next == 5
+
+
+def test_a_refusal_of_what_is_known_to_match_by_now_is_an_old_one() -> None:
+    """Rule 12."""
+    progress = replicating(9)
+    progress.refused(9, 2)
+    assert (progress.probing, progress.next) == (False, 10)
+
+
+def test_a_refusal_of_an_earlier_probe_is_an_old_one() -> None:
+    """Rule 12."""
+    progress = Progress(9, 0.0)
+    progress.sent(9, 10)
+    progress.refused(8, 5)
+    assert progress.next == 6
+    progress.sent(6, 10)
+    progress.refused(8, 1)
+    assert progress.next == 6
+    assert not progress.ready
+
+
+def test_a_refusal_forgets_the_bytes_that_were_under_way() -> None:
+    progress = replicating()
+    progress.sent(1, MAX_INFLIGHT_BYTES)
+    progress.refused(1, 0)
+    progress.sent(1, 1)
+    progress.accepted(1)
+    progress.sent(2, 1)
+    assert progress.ready
+
+
+def test_a_peer_that_has_more_than_was_sent_lately_is_sent_what_comes_after() -> None:
+    progress = replicating(4)
+    progress.accepted(9)
+    assert (progress.match, progress.next) == (9, 10)
