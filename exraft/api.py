@@ -112,7 +112,9 @@ class ExRaft:
         try:
             return RaftSupervisor.start(spec, MemoryStore(), local)
         except StartFailed as error:
-            raise _start_error(name, error) from None
+            failure = _start_error(name, error)
+        # Not in the handler, which would put another error in the place of the failure's cause.
+        raise failure
 
     @staticmethod
     def stop_server(

@@ -13,7 +13,7 @@ from typing import Any
 
 import pykka
 
-from exraft.actors.calls import AwaitLeader, Read, Reply, Write, WriteReply
+from exraft.actors.calls import Read, Reply, Write, WriteReply
 from exraft.actors.server import current_server
 from exraft.calling import check_timeout, deliver, encode_for, local_peer
 from exraft.codec import own_copy
@@ -53,6 +53,9 @@ class Client:
         if not self._servers:
             raise ValueError("a client needs at least one server to ask")
         self._leader = self._servers[0]
+        self._lock = threading.Lock()
+        self._pausing: list[_Attempt] = []
+        """Asynchronous writes that are tried again when the pause is over."""
 
     def write(self, command: Any, timeout: float | None = 60.0) -> Any:
         """Write through the leader; see `ExRaft.write` for what it returns and raises.
@@ -99,12 +102,13 @@ class Client:
             except _AGAIN as error:
                 if error.maybe_applied:
                     raise
-                if deadline is not None and monotonic() >= deadline:
-                    raise CallTimeout(peer, timeout, maybe_applied=False) from error
                 asked += 1
                 self._after(error, peer)
                 if not isinstance(error, Redirect) and asked % len(self._servers) == 0:
                     threading.Event().wait(PAUSE)
+                # Before it is sent once more, as nobody could tell then what became of it.
+                if deadline is not None and monotonic() >= deadline:
+                    raise CallTimeout(peer, timeout, maybe_applied=False) from error
 
     def _after(self, error: ExRaftError, peer: Peer) -> None:
         """Whom to ask next."""
@@ -114,6 +118,22 @@ class Client:
             self._leader = error.to
         else:
             self._leader = self._next(peer)
+
+    def _after_a_pause(self, attempt: _Attempt) -> None:
+        """Try again with all others that have found no leader by then; one thread serves them."""
+        with self._lock:
+            self._pausing.append(attempt)
+            if len(self._pausing) > 1:
+                return
+        timer = threading.Timer(PAUSE, self._resume)
+        timer.daemon = True
+        timer.start()
+
+    def _resume(self) -> None:
+        with self._lock:
+            attempts, self._pausing = self._pausing, []
+        for attempt in attempts:
+            attempt.send()
 
     def _next(self, peer: Peer) -> Peer:
         if peer not in self._servers:
@@ -162,27 +182,8 @@ class _Attempt:
             self._result.fail(CallTimeout(peer, PATIENCE, maybe_applied=False))
             return
         self._client._after(error, peer)
-        if isinstance(error, Redirect | Transferring):
+        self._asked += 1
+        if isinstance(error, Redirect) or self._asked % len(self._client._servers):
             self.send()
         else:
-            self._wait_for_leader()
-
-    def _wait_for_leader(self) -> None:
-        """Have the first server that lives say when there is a leader."""
-        for peer in self._client._servers:
-            question = AwaitLeader(Reply())
-            try:
-                deliver(peer, question)
-            except ExRaftError:
-                continue
-            question.reply.on_done(self._leader_known)
-            return
-        self._result.fail(ServerNotFound(self._client._servers[0]))
-
-    def _leader_known(self, reply: Any) -> None:
-        try:
-            self._client._leader = reply.get(timeout=0)
-        except ExRaftError as error:
-            self._failed(error, self._client._leader)
-        else:
-            self.send()
+            self._client._after_a_pause(self)

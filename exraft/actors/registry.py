@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from threading import Lock
+from threading import Lock, RLock
 from typing import Any, ClassVar
 
 import pykka
@@ -253,11 +253,16 @@ def _must_live(name: str, ref: pykka.ActorRef[Any]) -> None:
         raise ValueError(f"a dead actor can't be called {name!r}: {ref}")
 
 
-def _forget_names() -> None:
-    # No thread but the forking one lives on in the child, and the lock may have been held.
+def _forget_all() -> None:
+    # No thread but the forking one lives on in the child, and the locks may have been held.
     ActorRegistry._names_lock = Lock()
     ActorRegistry._names.clear()
+    # Of ours Pykka knows nothing any more either: its stop_all() would wait for them for ever.
+    pykka.ActorRegistry._actor_refs_lock = RLock()
+    for ref in pykka.ActorRegistry.get_all():
+        if isinstance(ref, ProcessRef):
+            pykka.ActorRegistry.unregister(ref)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_names)
+    os.register_at_fork(after_in_child=_forget_all)

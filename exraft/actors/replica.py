@@ -85,6 +85,9 @@ class Replica:
         except BaseException:
             logger.exception("handle_system_write of %s raised; its state stays", self._me)
             return ()
+        if result is self.state:
+            # Even if it is a pair that looks like a state and its effects.
+            return ()
         if isinstance(result, tuple) and len(result) == 2 and _are_effects(result[1]):
             self.state = result[0]
             return result[1]  # type: ignore[no-any-return]

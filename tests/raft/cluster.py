@@ -77,7 +77,11 @@ class Server:
     busy_until: float = 0.0
     """Until then what arrives waits in `inbox`, and the time is not looked at."""
     doomed: str = ""
-    """Dies the next time it has to write: "unsynced" before the sync, "synced" right after it."""
+    """Dies the next time it has to write, after its first messages have left: "kept" before the
+    sync, with a store that outlives it; "unsynced" likewise, and what was not synced is lost;
+    "synced" right after the sync."""
+    intact: bool = True
+    """Whether the store is as the last life left it, so that the next may resume."""
     inbox: list[Job] = field(default_factory=list)
     syncing: deque[Sync] = field(default_factory=deque)
     synced_at: float = 0.0
@@ -182,6 +186,7 @@ class Cluster:
         server = self.servers[peer]
         self.crash(peer)
         server.owner = self._new_store(peer)
+        server.intact = False
         server.standby = standby
 
     def start(self, peer: Peer, *, resume: bool = False) -> Raft:
@@ -211,6 +216,7 @@ class Cluster:
         self.note(str(peer), "dies, and what was not synced is lost" if lossy else "dies")
         if lossy and server.store.lose_unsynced():
             self.counts["unsynced writes lost"] += 1
+        server.intact = not lossy
         server.raft = None
         server.busy_until = 0.0
         server.doomed = ""
@@ -467,23 +473,23 @@ class Cluster:
                 break
             for to, message in out.early:
                 self.send(server.peer, to, message)
-            if store.dirty and server.doomed == "unsynced":
-                self._meet_doom(server, lossy=True)
+            if store.dirty and server.doomed in ("kept", "unsynced"):
+                self._meet_doom(server)
                 return
             if server.syncing or (store.dirty and server.sync_takes is not None):
                 self._begin_sync(server, out)
                 continue
             if self.sync(server) and server.doomed == "synced":
-                self._meet_doom(server, lossy=True)
+                self._meet_doom(server)
                 return
             self._deliver(server, out)
         self.check(server)
         if not server.syncing:
             self.apply(server)
 
-    def _meet_doom(self, server: Server, *, lossy: bool) -> None:
+    def _meet_doom(self, server: Server) -> None:
         self.counts["crashes between two steps"] += 1
-        self.crash(server.peer, lossy=lossy)
+        self.crash(server.peer, lossy=server.doomed != "kept")
 
     def sync(self, server: Server) -> bool:
         """Sync what was written, if anything was; whether it was."""

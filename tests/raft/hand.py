@@ -67,6 +67,7 @@ class Hand:
         self.answers: dict[Any, Outcome] = {}
         self.confirmed: dict[Any, int] = {}
         self.reports: list[str] = []
+        self.roles: list[Role] = []
         self.sent: list[tuple[Peer, Message]] = []
         """What left since the test last did something."""
         self.raft = Raft(
@@ -155,6 +156,7 @@ class Hand:
             for confirmed in out.confirmed:
                 self.confirmed.update(dict.fromkeys(confirmed.tickets, confirmed.index))
             self.reports += [text for _, text in out.reports]
+            self.roles += out.roles
             raft.flush(self.now)
 
     # What the test sees.

@@ -613,3 +613,57 @@ def test_heartbeats_are_sent_at_their_pace() -> None:
     hand.wait_for_deadline()
     assert len(hand.told(Append)) == 2
     assert hand.raft.deadline - hand.now == 0.1
+
+
+def test_a_granted_vote_gives_the_candidate_the_time_to_win() -> None:
+    """Rule 6 (Raft §5.2)."""
+    hand = Hand()
+    hand.hear(append(B, 1, (0, 0)))
+    hand.now = hand.raft.deadline - 0.01
+    hand.hear(vote(C, 2))
+    assert hand.only(VoteReply).granted
+    assert hand.raft.deadline - hand.now >= 1.0
+
+
+def test_a_leader_that_stepped_down_waits_for_an_election_timeout() -> None:
+    """Rule 6: it has heard of a leader, namely itself."""
+    hand = Hand()
+    hand.elect()
+    hand.hear(vote_reply(B, 2, granted=False))
+    assert hand.raft.deadline - hand.now >= 1.0
+
+
+# What a driver is told.
+
+
+def test_the_roles_that_a_server_takes_on_are_told_in_order() -> None:
+    hand = Hand()
+    hand.elect()
+    hand.hear(append(B, 2, (1, 1)))
+    assert hand.roles == [Role.CANDIDATE, Role.LEADER, Role.FOLLOWER]
+    hand.hear(append(C, 3, (1, 1)))
+    assert len(hand.roles) == 3
+
+
+def test_a_candidate_knows_no_leader_and_holds_to_none() -> None:
+    hand = Hand()
+    hand.hear(append(B, 1, (0, 0)))
+    hand.campaign()
+    assert hand.raft.leader is None
+    hand.hear(vote(C, 3))
+    assert hand.only(VoteReply).granted
+
+
+def test_everyone_who_waits_for_an_answer_of_the_core_can_be_found() -> None:
+    hand = Hand()
+    assert hand.raft.tickets() == []
+    hand.elect()
+    hand.read("sent")
+    hand.raft.read("arrived", hand.now)
+    hand.change("add", D, add=True)
+    hand.transfer("transfer", B)
+    assert set(hand.raft.tickets()) == {"sent", "arrived", "add", "transfer"}
+    hand.raft.become_follower(hand.raft.term, None)
+    assert set(hand.raft.tickets()) == {"sent", "arrived", "add", "transfer"}
+    hand.carry_out()
+    assert hand.raft.tickets() == []
