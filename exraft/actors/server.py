@@ -346,19 +346,22 @@ class RaftServer(Process):
             self._settle(monotonic())
 
     def _caller_of(self, index: int, term: int) -> Call | None:
-        """Who waits for this entry; whoever waits for another one at its index has lost it."""
-        caller: Call | None = None
+        """Who waits for this entry. Whoever waits for one that can't be committed now has lost it.
+
+        That is another one at this index, and, as terms never fall along a log, every one of an
+        earlier term from here on.
+        """
         for other_term, waiting in list(self._waiting.items()):
-            call = waiting.pop(index, None)
-            if not waiting and other_term != self._raft.term:
+            if other_term < term:
+                lost = list(waiting.values())
                 del self._waiting[other_term]
-            if call is None:
-                continue
-            if other_term == term:
-                caller = call
+            elif other_term > term and index in waiting:
+                lost = [waiting.pop(index)]
             else:
+                continue
+            for call in lost:
                 call.reply.fail(CommandDropped())
-        return caller
+        return self._waiting.get(term, {}).pop(index, None)
 
     def _may_run_effects(self, index: int, entry: Entry) -> bool:
         """Only of the term that this server leads, and never twice (rule 26)."""

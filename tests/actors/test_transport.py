@@ -34,8 +34,8 @@ class Receiver(Process):
 
 @pytest.fixture
 def received() -> Iterator[SimpleQueue[Any]]:
-    ref = Receiver.start()
-    yield ref.received  # type: ignore[attr-defined]
+    ref: Any = Receiver.start()
+    yield ref.received
     ref.stop(timeout=LIMIT)
 
 
@@ -58,7 +58,7 @@ def test_a_message_to_nobody_is_lost() -> None:
 def test_a_message_to_a_name_between_two_lives_is_lost() -> None:
     reservation = ActorRegistry.reserve(B.name)
     LocalTransport().send(A, B, MESSAGE)
-    ref = _Unnamed.start()
+    ref: Any = _Unnamed.start()
     reservation.bind(ref)
     LocalTransport().send(A, B, Reach("", A, 2))
     assert ref.received.get(timeout=LIMIT).term == 2
