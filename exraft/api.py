@@ -108,7 +108,7 @@ class ExRaft:
         spec = make_spec(machine, [] if init_arg is _NOTHING else init_arg, name, options, local)
         taken = ActorRegistry.get_by_name(spec.peer.name)
         if taken is not None:
-            raise AlreadyStarted(taken)
+            raise AlreadyStarted(taken, spec.peer.name)
         try:
             return RaftSupervisor.start(spec, MemoryStore(), local)
         except StartFailed as error:

@@ -439,9 +439,12 @@ class AlreadyStarted(ExRaftError):
     word = "already_started"
     ref: Any
 
-    def __init__(self, ref: Any, *, maybe_applied: bool | None = None) -> None:
+    def __init__(
+        self, ref: Any, name: str | None = None, *, maybe_applied: bool | None = None
+    ) -> None:
+        taken = "the name" if name is None else f"the name {name}"
         super().__init__(
-            f"the name is taken by {ref}: use another, or stop that one first",
+            f"{taken} is taken by {ref}: use another, or stop that one first",
             reason=(self.word, ref),
             maybe_applied=maybe_applied,
         )

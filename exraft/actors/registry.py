@@ -215,10 +215,10 @@ class ActorRegistry(pykka.ActorRegistry):
         if bearer is None or bearer is ref:
             return
         if isinstance(bearer, Reservation):
-            raise AlreadyStarted(bearer.bearer)
+            raise AlreadyStarted(bearer.bearer, name)
         # A process of ours gives its names back itself; of a plain actor nobody tells us.
         if isinstance(bearer, ProcessRef) or bearer.is_alive():
-            raise AlreadyStarted(bearer)
+            raise AlreadyStarted(bearer, name)
 
     @classmethod
     def _end(cls, reservation: Reservation, ref: pykka.ActorRef[Any] | None) -> bool:

@@ -36,32 +36,22 @@ from exraft.actors.calls import (
 )
 from exraft.actors.mailbox import refuse
 from exraft.actors.process import Exit, Process
+from exraft.actors.refusals import error_of
 from exraft.actors.registry import ActorRegistry
 from exraft.actors.replica import Replica
 from exraft.actors.spec import Estate, ServerSpec, supervisor_name
-from exraft.actors.status import PeerStatus, Status
+from exraft.actors.status import Status, status_of
 from exraft.actors.transport import Transport
+from exraft.actors.waiting import Waiting
 from exraft.codec import copy_exception, decode
 from exraft.errors import (
-    BelowMinMajority,
-    CatchUpFailed,
-    CommandDropped,
     CommandRejected,
     CommandTooLarge,
     DirtyReadDisabled,
-    ExRaftError,
-    ForeignServer,
-    LastServer,
-    NoCommit,
-    NoLeader,
     NotSerialisable,
     OutcomeUnknown,
     Overloaded,
-    Redirect,
     ServerNotFound,
-    TransferFailed,
-    Transferring,
-    UnstableConfig,
 )
 from exraft.machine import make_machine
 from exraft.names import Peer, Role, node
@@ -106,8 +96,7 @@ class RaftServer(Process):
         """The rest of the batch that is being handled."""
         self._current: Any = None
         """The message that is being handled, or the call whose entry is being applied."""
-        self._waiting: dict[int, dict[int, Call]] = {}
-        """Who waits for an entry to be applied, by term and index."""
+        self._waiting = Waiting()
         self._applied = 0
         self._reads: deque[tuple[int, list[Read]]] = deque()
         """Confirmed reads that wait for the index to be applied."""
@@ -270,7 +259,7 @@ class RaftServer(Process):
         if isinstance(outcome, Refusal):
             self._refuse(call, outcome)
         else:
-            self._wait_for(raft.term, outcome, call)
+            self._waiting.add(raft.term, outcome, call)
 
     def _hold(self, call: Write | Read) -> None:
         """Until what an earlier life had applied is applied again."""
@@ -278,12 +267,6 @@ class RaftServer(Process):
             self._held.append(call)
         else:
             call.reply.fail(Overloaded("the server replays its log: call again in a moment"))
-
-    def _wait_for(self, term: int, index: int, call: Call) -> None:
-        waiting = self._waiting.get(term)
-        if waiting is None:
-            waiting = self._waiting[term] = {}
-        waiting[index] = call
 
     def _read(self, call: Read, now: float) -> None:
         if not call.dirty:
@@ -309,13 +292,7 @@ class RaftServer(Process):
         waiting = self._waiting
         for entry in self._store.slice(index + 1, count):
             index += 1
-            if not waiting:
-                call = None
-            elif len(waiting) == 1 and entry.term in waiting:
-                call = waiting[entry.term].pop(index, None)
-            else:
-                call = self._caller_of(index, entry.term)
-            self._current = call
+            call = self._current = waiting.take(entry.term, index)
             if entry.kind == COMMAND:
                 if type(call) is Write and call.decoded:
                     command = call.command
@@ -345,24 +322,6 @@ class RaftServer(Process):
             self._handle_all(held)
             self._settle(monotonic())
 
-    def _caller_of(self, index: int, term: int) -> Call | None:
-        """Who waits for this entry. Whoever waits for one that can't be committed now has lost it.
-
-        That is another one at this index, and, as terms never fall along a log, every one of an
-        earlier term from here on.
-        """
-        for other_term, waiting in list(self._waiting.items()):
-            if other_term < term:
-                lost = list(waiting.values())
-                del self._waiting[other_term]
-            elif other_term > term and index in waiting:
-                lost = [waiting.pop(index)]
-            else:
-                continue
-            for call in lost:
-                call.reply.fail(CommandDropped())
-        return self._waiting.get(term, {}).pop(index, None)
-
     def _may_run_effects(self, index: int, entry: Entry) -> bool:
         """Only of the term that this server leads, and never twice (rule 26)."""
         raft = self._raft
@@ -386,9 +345,8 @@ class RaftServer(Process):
             call.reply.fail(OutcomeUnknown(self._fault))
         self._raft.halt(monotonic())
         self._settle(monotonic())
-        for waiting in self._waiting.values():
-            for each in waiting.values():
-                each.reply.fail(OutcomeUnknown(f"{self._me} stopped applying: {self._fault}"))
+        for each in self._waiting:
+            each.reply.fail(OutcomeUnknown(f"{self._me} stopped applying: {self._fault}"))
         self._waiting.clear()
 
     # What the core wants done.
@@ -448,7 +406,7 @@ class RaftServer(Process):
             if outcome.index <= self._applied:
                 call.reply.set(None)
             else:
-                self._wait_for(outcome.term, outcome.index, call)
+                self._waiting.add(outcome.term, outcome.index, call)
         elif type(call) is not Transfer:
             call.reply.set(None)
         elif outcome.leader is not None:
@@ -458,7 +416,7 @@ class RaftServer(Process):
             self._await_leader.append(call)
 
     def _refuse(self, call: Call, refusal: Refusal) -> None:
-        call.reply.fail(_error_of(refusal))
+        call.reply.fail(error_of(refusal))
 
     def _follow(self, leader: Peer | None) -> None:
         """The leader has changed: tell who waits for one, and watch its supervisor (rule 28)."""
@@ -511,7 +469,7 @@ class RaftServer(Process):
         assert self._stopping is not None
         raft = self._raft
         handing_over = type(raft.role) is Leader and raft.role.transfer.to is not None
-        finishing = type(raft.role) is not Leader and any(self._waiting.values())
+        finishing = type(raft.role) is not Leader and bool(self._waiting)
         if now >= self._stop_by or not (handing_over or finishing):
             raise Exit(self._stopping.reason)
 
@@ -545,8 +503,7 @@ class RaftServer(Process):
         """Everyone who waits for something that this life has begun."""
         if isinstance(self._current, Call):
             yield self._current
-        for waiting in self._waiting.values():
-            yield from waiting.values()
+        yield from self._waiting
         for _, reads in self._reads:
             yield from reads
         yield from self._await_leader
@@ -570,45 +527,16 @@ class RaftServer(Process):
         return self._status()
 
     def _status(self) -> Status:
-        raft = self._raft
-        store = self._store
-        leader = raft.role if type(raft.role) is Leader else None
-        now = monotonic()
-        return Status(
-            server=self._me,
-            role=raft.state,
-            term=raft.term,
-            leader=raft.leader,
-            config=raft.config,
-            config_index=raft.config_index,
-            cluster=raft.cluster,
-            store_id=store.store_id,
-            commit_index=raft.commit_index,
-            applied_index=self._applied,
-            last_index=raft.last_index,
-            log_entries=store.last_index,
-            log_bytes=store.size,
-            uncommitted_bytes=leader.uncommitted_bytes if leader else 0,
-            queue_length=self.actor_inbox.qsize(),
-            waiting_writes=sum(len(each) for each in self._waiting.values()),
-            waiting_reads=(leader.reads.waiting if leader else 0)
-            + sum(len(reads) for _, reads in self._reads),
+        return status_of(
+            self._raft,
+            now=monotonic(),
+            applied=self._applied,
+            queued=self.actor_inbox.qsize(),
+            writes=len(self._waiting),
+            reads=sum(len(reads) for _, reads in self._reads),
             side_effects=self._estate.effects.queued,
             restarts=self._estate.restarts,
-            foreign_messages=raft.foreign,
-            standby=raft.standby,
             fault=self._fault,
-            peers={
-                peer: PeerStatus(
-                    match_index=progress.match,
-                    next_index=progress.next,
-                    probing=progress.probing,
-                    inflight=progress.inflight,
-                    heard_ago=max(0.0, now - progress.heard),
-                    stranger=progress.stranger,
-                )
-                for peer, progress in (leader.peers.items() if leader else ())
-            },
         )
 
 
@@ -633,33 +561,6 @@ class _HandingOver:
 
 
 _HANDING_OVER: Any = _HandingOver()
-
-
-def _error_of(refusal: Refusal) -> ExRaftError:
-    code, peer, text = refusal
-    if code == "redirect":
-        assert peer is not None
-        return Redirect(peer)
-    if code == "transferring":
-        assert peer is not None
-        return Transferring(peer)
-    return _ERRORS[code](text or None)
-
-
-_ERRORS: dict[str, type[ExRaftError]] = {
-    kind.word: kind
-    for kind in (
-        BelowMinMajority,
-        CatchUpFailed,
-        ForeignServer,
-        LastServer,
-        NoCommit,
-        NoLeader,
-        Overloaded,
-        TransferFailed,
-        UnstableConfig,
-    )
-}
 
 
 def copy_reason(reason: object) -> object:

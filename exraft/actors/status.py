@@ -1,6 +1,6 @@
 """What a server tells of itself to programs.
 
-Knows the fields and their units. Must not know where they come from.
+Knows the fields, their units, and where in the core they are found. Must not know who asks.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from exraft.names import Peer, Role
-from exraft.raft import Config
+from exraft.raft import Config, Raft
+from exraft.raft.leader import Leader
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,3 +83,54 @@ class Status:
     standby: bool
     fault: str | None
     peers: Mapping[Peer, PeerStatus]
+
+
+def status_of(
+    raft: Raft,
+    *,
+    now: float,
+    applied: int,
+    queued: int,
+    writes: int,
+    reads: int,
+    side_effects: int,
+    restarts: int,
+    fault: str | None,
+) -> Status:
+    """The status of the server that drives `raft`; the rest is what only the driver knows."""
+    leader = raft.role if type(raft.role) is Leader else None
+    return Status(
+        server=raft.me,
+        role=raft.state,
+        term=raft.term,
+        leader=raft.leader,
+        config=raft.config,
+        config_index=raft.config_index,
+        cluster=raft.cluster,
+        store_id=raft.store.store_id,
+        commit_index=raft.commit_index,
+        applied_index=applied,
+        last_index=raft.last_index,
+        log_entries=raft.last_index,
+        log_bytes=raft.store.size,
+        uncommitted_bytes=leader.uncommitted_bytes if leader else 0,
+        queue_length=queued,
+        waiting_writes=writes,
+        waiting_reads=reads + (leader.reads.waiting if leader else 0),
+        side_effects=side_effects,
+        restarts=restarts,
+        foreign_messages=raft.foreign,
+        standby=raft.standby,
+        fault=fault,
+        peers={
+            peer: PeerStatus(
+                match_index=progress.match,
+                next_index=progress.next,
+                probing=progress.probing,
+                inflight=progress.inflight,
+                heard_ago=max(0.0, now - progress.heard),
+                stranger=progress.stranger,
+            )
+            for peer, progress in (leader.peers.items() if leader else ())
+        },
+    )

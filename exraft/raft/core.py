@@ -169,8 +169,13 @@ class Raft:
 
     @property
     def standby(self) -> bool:
-        """Whether this store is new under a member's name, and no configuration names it yet."""
-        return self._standby and self.config.store_of(self.me) != self.store.store_id
+        """Whether this store is new under a member's name, and no configuration names it yet.
+
+        One in force that does is enough: a removal that is not committed makes it no newcomer.
+        """
+        return self._standby and all(
+            config.store_of(self.me) != self.store.store_id for _, config in self.configs
+        )
 
     @property
     def may_campaign(self) -> bool:

@@ -152,6 +152,7 @@ class Leader:
         while ends and ends[0][0] <= index:
             self._committed = ends.popleft()[1]
         self.membership.on_commit()
+        self.reads.confirm()
 
     def _replicate(self) -> None:
         """Send to each peer what it lacks: at once, and several messages deep (rule 10)."""
@@ -204,7 +205,7 @@ class Leader:
             # This server was not running, so it has asked nobody: that time proves nothing about
             # the others.
             for progress in self.peers.values():
-                progress.heard += late
+                progress.heard = min(progress.heard + late, raft.now)
             self._quorum_due += late
         for progress in self.peers.values():
             progress.probed = False

@@ -30,7 +30,7 @@ class Reads:
         self._arrived: list[Ticket] = []
         """Reads that no round has started for."""
         self._rounds: deque[tuple[int, int, list[Ticket]]] = deque()
-        """(round, commit index at its start, the reads that it serves), oldest first."""
+        """(round, last index at its start, the reads that it serves), oldest first."""
 
     @property
     def waiting(self) -> int:
@@ -42,21 +42,24 @@ class Reads:
     def flush(self) -> None:
         """Start a round for the reads that have arrived since the last one.
 
-        It does not wait for an earlier one, whose messages may be lost. Before the first commit of
-        the term a leader does not know how far its predecessors had committed, and reads wait.
+        It does not wait for an earlier one, whose messages may be lost.
         """
         raft = self._raft
-        if not self._arrived or not raft.committed_in_term:
+        if not self._arrived:
             return
         self.round += 1
-        self._rounds.append((self.round, raft.commit_index, self._arrived))
+        # The log as it stands is to be committed first. That includes an entry of this term, before
+        # which a leader does not know how far its predecessors had committed. And who reads to see
+        # what became of a write without an answer is not told "nothing" while its entry is on its
+        # way: the commit index would do for the protocol, but not for that.
+        self._rounds.append((self.round, raft.last_index, self._arrived))
         self._arrived = []
         for progress in self._leader.voters:
             progress.owed = True
         self.confirm()
 
     def confirm(self) -> None:
-        """Hand out the reads whose round a quorum has answered."""
+        """Hand out the reads whose round a quorum has answered, and whose entries are committed."""
         if not self._rounds:
             return
         leader = self._leader
@@ -66,7 +69,8 @@ class Reads:
         confirmed = reached_by(self._raft.quorum, answered)
         if confirmed is None:
             return
-        while self._rounds and self._rounds[0][0] <= confirmed:
+        committed = self._raft.commit_index
+        while self._rounds and self._rounds[0][0] <= confirmed and self._rounds[0][1] <= committed:
             _, index, tickets = self._rounds.popleft()
             self._raft.out.confirmed.append(Confirmed(index, tickets))
 

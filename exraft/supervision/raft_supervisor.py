@@ -104,7 +104,6 @@ class RaftSupervisor(Process):
         self._child = None
         if self._order is not None:
             raise Exit(self._order.reason)
-        self._report(reason)
         self._judge(reason)
 
     def _judge(self, reason: object) -> None:
@@ -115,6 +114,13 @@ class RaftSupervisor(Process):
             patience=self._intensity.allows(monotonic()),
         )
         if verdict is Verdict.RESTART:
+            # With what it died of, but without the traceback: the server has logged that itself.
+            logger.error(
+                "%s, child of %s, has died: %r. It is started again with its log",
+                self._spec.peer,
+                self._spec.supervisor_name,
+                reason,
+            )
             self._restart()
             return
         logger.error(
@@ -138,15 +144,6 @@ class RaftSupervisor(Process):
             else:
                 logger.error("%s failed to start too often: given up", self._spec.peer)
                 raise Exit("shutdown") from error
-
-    def _report(self, reason: object) -> None:
-        logger.error(
-            "%s, child of %s, has died: %r. It is started again with its log",
-            self._spec.peer,
-            self._spec.supervisor_name,
-            reason,
-            exc_info=reason if isinstance(reason, BaseException) else None,
-        )
 
     def _stop_server(self, order: StopServer) -> None:
         if self._order is not None:

@@ -179,8 +179,11 @@ class WatchedOwner(MemoryStore):
 
     @property
     def pristine(self) -> bool:
-        """Whether nothing was ever promised from here."""
-        return self.life.term == 0 and self.life.last_index == 0
+        """Whether nothing was ever promised under this name, from here or an earlier store."""
+        return all(
+            owner.life.term == 0 and owner.life.last_index == 0
+            for owner in self.watch.held[self.peer]
+        )
 
     def lend(self) -> WatchedStore:
         self._incarnations += 1
@@ -277,6 +280,8 @@ class WatchedStore(LentStore):
     def lose_unsynced(self) -> bool:
         """What a power failure does; whether there was anything to lose."""
         lost = bool(self._undo)
+        # A commit index is never more durable than the entries that it speaks of.
+        self.commit_index = min(self.commit_index, self.safe_index)
         for undo in reversed(self._undo):
             if len(undo) == 3:
                 self.watch.unvoted(self, undo[0], undo[1])
@@ -287,7 +292,6 @@ class WatchedStore(LentStore):
                 super().truncate(index + 1)
             super().append(entries)
         self._undo.clear()
-        self.commit_index = min(self.commit_index, self.last_index)
         if lost:
             self.configs_held = [
                 (index, self.watch.decode(entry)) for index, entry in self.configs()

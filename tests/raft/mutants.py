@@ -675,11 +675,14 @@ MUTANTS = [
     ),
     Mutant(
         20,
-        "a read does not wait for the first commit of the term",
-        Reads.flush,
-        "or not raft.committed_in_term",
+        "a read does not wait for the first commit of the term, nor for what is on its way",
+        Reads.confirm,
+        "and self._rounds[0][1] <= committed",
         "",
-        (reads.test_no_read_is_answered_before_the_first_commit_of_the_term,),
+        (
+            reads.test_no_read_is_answered_before_the_first_commit_of_the_term,
+            reads.test_a_read_waits_for_the_entries_that_were_on_their_way_when_it_arrived,
+        ),
     ),
     Mutant(
         20,
@@ -712,8 +715,8 @@ MUTANTS = [
         20,
         "a round waits for the one before it",
         Reads.confirm,
-        "while self._rounds and self._rounds[0][0] <= confirmed:",
-        "while self._rounds and self._rounds[0][0] == confirmed:",
+        "while self._rounds and self._rounds[0][0] <= confirmed",
+        "while self._rounds and self._rounds[0][0] == confirmed",
         (reads.test_a_later_round_does_not_wait_for_an_unanswered_earlier_one,),
     ),
     Mutant(

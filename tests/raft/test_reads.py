@@ -172,10 +172,11 @@ def test_a_leader_that_is_leaving_does_not_count_itself_for_reads() -> None:
     hand = leader_of(A, B, C)
     hand.change("remove", A, add=False)
     hand.read("r")
+    term, last = hand.raft.term, hand.raft.last_index
     number = round_of(hand)
-    answer(hand, B, number)
+    hand.hear(accept(B, term, last, round=number))
     assert not hand.confirmed
-    answer(hand, C, number)
+    hand.hear(accept(C, term, last, round=number))
     assert list(hand.confirmed) == ["r"]
 
 
@@ -190,16 +191,28 @@ def test_no_read_is_answered_before_the_first_commit_of_the_term() -> None:
     assert not hand.confirmed
 
 
-def test_a_read_that_waited_for_the_first_commit_has_its_round_then() -> None:
+def test_a_read_that_waited_for_the_first_commit_is_answered_with_it() -> None:
     """Rule 20."""
     hand = Hand(owner=with_log(A, command(1), command(1)))
     hand.campaign()
     hand.hear(vote_reply(B, 2))
     hand.read("r")
-    hand.hear(accept(B, 2, 3))
-    assert not hand.confirmed
     answer(hand, B, round_of(hand))
+    assert not hand.confirmed
+    hand.hear(accept(B, 2, 3))
     assert hand.confirmed == {"r": 3}
+
+
+def test_a_read_waits_for_the_entries_that_were_on_their_way_when_it_arrived() -> None:
+    """Rule 20, and more: so a read tells what became of a write that was not answered."""
+    hand = leader_of(A, B, C)
+    hand.propose(b"x")
+    index = hand.raft.last_index
+    hand.read("r")
+    answer(hand, B, round_of(hand))
+    assert not hand.confirmed
+    hand.accept_all()
+    assert hand.confirmed == {"r": index}
 
 
 def test_a_read_sees_what_was_committed_when_its_round_began() -> None:

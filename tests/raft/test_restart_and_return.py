@@ -133,12 +133,13 @@ def test_read_rounds_do_not_repeat_within_a_term_over_a_restart() -> None:
     answered = max(message.round for message in before.told(Append))
     hand = Hand(owner=before.owner, resume=True)
     hand.read("after")
-    hand.hear(accept(B, 1, 1, round=answered), accept(C, 1, 1, round=answered))
+    last = hand.raft.last_index
+    hand.hear(accept(B, 1, last, round=answered), accept(C, 1, last, round=answered))
     assert not hand.confirmed
     hand.wait_for_deadline()
     (number,) = {message.round for message in hand.told(Append)}
     assert number > answered
-    hand.hear(accept(B, 1, 1, round=number))
+    hand.hear(accept(B, 1, last, round=number))
     assert list(hand.confirmed) == ["after"]
 
 
