@@ -35,6 +35,9 @@ RESULTS = Path(__file__).parent / "results"
 LIMIT = 180.0
 """Seconds after which a group is taken to hang."""
 
+ATTEMPTS = 2
+"""On a busy machine a leader may be deposed in the middle of a sample, which spoils the group."""
+
 
 class GroupFailedError(Exception):
     """A group's process ended in an error, or did not end."""
@@ -136,13 +139,16 @@ def _run_all(
                 progress.update(task, description=f"{title}: {doing}")
 
             began = progress.get_time()
-            try:
-                rows += _run(index, pinned, plan, tell)
-            except GroupFailedError as failure:
-                failures.append(f"{title}: {failure}")
-                progress.console.print(f"{title}: FAILED")
-            else:
-                progress.console.print(f"{title}: {progress.get_time() - began:.0f} s")
+            for attempt in range(1, ATTEMPTS + 1):
+                try:
+                    rows += _run(index, pinned, plan, tell)
+                except GroupFailedError as failure:
+                    if attempt == ATTEMPTS:
+                        failures.append(f"{title}: {failure}")
+                    progress.console.print(f"{title}: FAILED ({attempt} of {ATTEMPTS})")
+                else:
+                    progress.console.print(f"{title}: {progress.get_time() - began:.0f} s")
+                    break
             progress.advance(task)
     return rows, failures
 

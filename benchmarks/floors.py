@@ -5,6 +5,7 @@ Knows queues, locks and plain Pykka. Must not know exraft, so that a slow exraft
 
 from __future__ import annotations
 
+import pickle
 import threading
 from _thread import LockType, allocate_lock
 from collections.abc import Iterator, Mapping
@@ -15,12 +16,16 @@ from typing import Any
 import pykka
 
 from benchmarks.measure import Measured, Plan, Work, blocking, compared, pipelined
-from benchmarks.rows import Row
+from benchmarks.rows import LARGE, Row
 
 PING_PONG = "ping-pong"
 PYKKA_ASK = "pykka.ask"
 MAILBOX = "mailbox"
 MAILBOX_PIPELINED = "mailbox.pipelined"
+KEPT = "kept.large"
+"""What fresh memory costs: a large command serialised and kept, as a log must keep it."""
+
+MOST_KEPT = 2_000
 
 
 class _OneLockFuture:
@@ -72,6 +77,12 @@ def running() -> Iterator[Mapping[str, Measured]]:
         mailbox.put(({"command": "ping"}, future))
         return future
 
+    log: list[bytes] = []
+    value = b"v" * LARGE
+
+    def keep() -> None:
+        log.append(pickle.dumps((1, value), 5))
+
     threads = [threading.Thread(target=play), threading.Thread(target=serve)]
     for thread in threads:
         thread.start()
@@ -82,6 +93,7 @@ def running() -> Iterator[Mapping[str, Measured]]:
             PYKKA_ASK: blocking(lambda: echo.ask("ping")),
             MAILBOX: blocking(lambda: send().get()),
             MAILBOX_PIPELINED: pipelined(send, _OneLockFuture.get),
+            KEPT: blocking(keep, most=MOST_KEPT),
         }
     finally:
         echo.stop()
@@ -95,5 +107,5 @@ def measure(subject: str, plan: Plan) -> Iterator[Row]:
     """The floors as rows of their own."""
     with running() as floors:
         works = [Work(name, "ms", floors[name]) for name in (PING_PONG, PYKKA_ASK, MAILBOX)]
-        works.append(Work(MAILBOX_PIPELINED, "1/s", floors[MAILBOX_PIPELINED]))
+        works += [Work(name, "1/s", floors[name]) for name in (MAILBOX_PIPELINED, KEPT)]
         yield from compared(subject, works, floors, plan)

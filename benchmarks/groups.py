@@ -43,7 +43,7 @@ _WRITES = (
 _OURS = "benchmarks.ours"
 _PEERS = "benchmarks.peers"
 _PEER_THROUGHPUT = ("writes and reads", _PEERS, "throughput", (*_WRITES, "read.dirty"))
-_PEER_FAILOVER = ("elections", _PEERS, "failover", ("leader.first", "leader.crash"))
+_PEER_FAILOVER = ("elections", _PEERS, "failover", ("leader.first", "leader.gone"))
 
 GROUPS = (
     Group(
@@ -51,7 +51,7 @@ GROUPS = (
         "threads and mailboxes",
         "benchmarks.floors",
         "measure",
-        ("ping-pong", "pykka.ask", "mailbox", "mailbox.pipelined"),
+        ("ping-pong", "pykka.ask", "mailbox", "mailbox.pipelined", "kept.large"),
     ),
     Group(
         "exraft",
@@ -68,7 +68,7 @@ GROUPS = (
         "elections",
         _OURS,
         "failover",
-        ("leader.first", "leader.crash", "leader.stop"),
+        ("leader.first", "leader.crash", "leader.stop", "leader.gone"),
     ),
     Group(
         "exraft",
@@ -80,9 +80,10 @@ GROUPS = (
             "size.short.pipelined",
             "size.log.1",
             "size.log.pipelined",
-            "leader.crash.long",
             "size.keys.1",
             "size.keys.pipelined",
+            "leader.crash.long",
+            "leader.stop.long",
         ),
     ),
     Group("exraft", "memory", _OURS, "memory", ("memory",), pinned_too=False),

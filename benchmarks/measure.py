@@ -18,7 +18,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from statistics import median
 from sys import maxsize
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import TypeVar
 
 from benchmarks.rows import Row
@@ -70,6 +70,8 @@ class Sample:
     rate: float
     p50: float
     p99: float
+    cpu: float
+    """Seconds of processor time a call, of all threads together."""
 
 
 Measured = Callable[[float], Sample]
@@ -108,14 +110,21 @@ def blocking(call: Callable[[], object], threads: int = 1, most: int | None = No
 
     def measured(seconds: float) -> Sample:
         start = threading.Barrier(threads)
+        used = process_time()
         with ThreadPoolExecutor(threads) as pool:
             callers = [pool.submit(caller, start, seconds) for _ in range(threads)]
             runs = [each.result() for each in callers]
+        used = process_time() - used
         elapsed = max(run[-1] for run in runs) - min(run[0] for run in runs)
         laps = sorted(
             after - before for run in runs for before, after in zip(run, run[1:], strict=False)
         )
-        return Sample(len(laps) / elapsed, median(laps), laps[int(len(laps) * 0.99)])
+        return Sample(
+            rate=len(laps) / elapsed,
+            p50=median(laps),
+            p99=laps[int(len(laps) * 0.99)],
+            cpu=used / len(laps),
+        )
 
     return measured
 
@@ -132,6 +141,7 @@ def pipelined(
     def measured(seconds: float) -> Sample:
         waiting: deque[Handle] = deque()
         calls = 0
+        used = process_time()
         began = perf_counter()
         deadline = began + seconds
         while calls < limit and perf_counter() < deadline:
@@ -142,7 +152,9 @@ def pipelined(
         while waiting:
             wait(waiting.popleft())
         elapsed = perf_counter() - began
-        return Sample(calls / elapsed, elapsed / calls, elapsed / calls)
+        used = process_time() - used
+        each = elapsed / calls
+        return Sample(rate=1 / each, p50=each, p99=each, cpu=used / calls)
 
     return measured
 
@@ -185,6 +197,7 @@ def _row(subject: str, work: Work, samples: list[Sample], bases: list[Sample]) -
         work.unit,
         median(values),
         p99=median(sample.p99 for sample in samples) * 1e3 if work.unit == "ms" else None,
+        cpu=median(sample.cpu for sample in samples) * 1e6,
         samples=tuple(values),
         floor=(f"{work.times} x {work.floor}" if work.times > 1 else work.floor),
         floor_value=median(lows) if lows else None,

@@ -6,7 +6,7 @@ measured here is what a user gets.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from time import perf_counter
@@ -32,7 +32,6 @@ from benchmarks.rows import LARGE, PAYLOAD, Row
 from exraft import ActorRegistry, ExRaft, Peer, StateMachine
 from exraft.errors import ExRaftError
 
-SERVERS = (":bench1", ":bench2", ":bench3")
 VALUE = b"v" * PAYLOAD
 LARGE_VALUE = b"v" * LARGE
 
@@ -59,16 +58,30 @@ class KeyValueStore(StateMachine):
         return state.get(query)
 
 
+class Misled(Exception):
+    """What happened is not what the row says."""
+
+
 class Cluster:
     """Three servers and their first leader, which gets all calls: a client would find it too."""
 
-    def __init__(self, keys: int) -> None:
-        for name in SERVERS:
-            last_start = perf_counter()
-            ExRaft.start_server(KeyValueStore, keys, name=name, initial_config=SERVERS)
-        self.leader: Peer = ExRaft.await_leader(SERVERS[-1], timeout=DEADLINE)
+    def __init__(self, title: str, keys: int) -> None:
+        self.servers = [f":{title}{number}" for number in (1, 2, 3)]
+        try:
+            for name in self.servers:
+                last_start = perf_counter()
+                ExRaft.start_server(KeyValueStore, keys, name=name, initial_config=self.servers)
+            self.leader: Peer = ExRaft.await_leader(self.servers[-1], timeout=DEADLINE)
+        except BaseException:
+            self.close()
+            raise
         self.elected_in = (perf_counter() - last_start) * 1e3
         """Milliseconds from the start of the last server until it knew a leader."""
+
+    def close(self) -> None:
+        for name in self.servers:
+            if ActorRegistry.get_by_name(name) is not None:
+                ExRaft.stop_server(name)
 
     def write(self, value: bytes = VALUE) -> Any:
         return ExRaft.write(self.leader, (1, value), timeout=DEADLINE)
@@ -86,23 +99,40 @@ class Cluster:
         fill(self.write_async, answer, entries)
 
     def crash(self) -> float:
-        """Milliseconds without a write around a crash of the leader.
+        """Milliseconds without a write around a crash of the leader, which leads on.
 
         It is stopped behind its supervisor's back, to which that is a death like any other.
         """
-        leader = ActorRegistry.get_by_name(self._leader().name)
-        assert leader is not None
-        return self._outage(partial(leader.stop, block=False))
+        before = ExRaft.status(self.leader, timeout=DEADLINE)
+        took = self._outage(_actor(self.leader.name).stop)
+        after = ExRaft.status(self.leader, timeout=DEADLINE)
+        if after.restarts != before.restarts + 1 or after.term != before.term:
+            raise Misled(f"a crash of the leader of term {before.term} left {after}")
+        return took
 
     def stop(self) -> float:
-        """Milliseconds without a write around an orderly stop of the leader."""
-        return self._outage(partial(ExRaft.stop_server, self._leader()))
+        """Milliseconds without a write around an orderly stop of the leader: it hands over."""
+        return self._deposed(partial(ExRaft.stop_server, self.leader))
 
-    def _leader(self) -> Peer:
-        return ExRaft.await_leader(self.leader, timeout=DEADLINE)
+    def gone(self) -> float:
+        """Milliseconds without a write around the end of the leader's supervisor.
 
-    def _outage(self, fault: partial[Any]) -> float:
-        client = ExRaft.client(SERVERS)
+        The leader ends with it, hands over to nobody, and is not started again.
+        """
+        supervisor = _actor(":ExRaft.Supervisor" + self.leader.name.replace(":", "."))
+        return self._deposed(supervisor.stop)
+
+    def _deposed(self, fault: Callable[[], object]) -> float:
+        took = self._outage(fault)
+        left = next(name for name in self.servers if name != self.leader.name)
+        successor = ExRaft.await_leader(left, timeout=DEADLINE)
+        if successor == self.leader or ActorRegistry.get_by_name(self.leader.name) is not None:
+            raise Misled(f"{self.leader} is to be gone, and {successor} leads")
+        self.leader = successor
+        return took
+
+    def _outage(self, fault: Callable[[], object]) -> float:
+        client = ExRaft.client(self.servers)
         return outage(partial(client.write, (1, VALUE)), ExRaftError, fault)
 
 
@@ -110,15 +140,20 @@ def answer(future: pykka.Future[Any]) -> Any:
     return future.get(timeout=DEADLINE)
 
 
+def _actor(name: str) -> pykka.ActorRef[Any]:
+    ref = ActorRegistry.get_by_name(name)
+    assert ref is not None
+    return ref
+
+
 @contextmanager
-def cluster(keys: int = 0) -> Iterator[Cluster]:
+def cluster(title: str = "bench", keys: int = 0) -> Iterator[Cluster]:
     """A fresh cluster with a leader, stopped afterwards."""
+    three = Cluster(title, keys)
     try:
-        yield Cluster(keys)
+        yield three
     finally:
-        for name in SERVERS:
-            if ActorRegistry.get_by_name(name) is not None:
-                ExRaft.stop_server(name)
+        three.close()
 
 
 def throughput(subject: str, plan: Plan) -> Iterator[Row]:
@@ -134,7 +169,12 @@ def throughput(subject: str, plan: Plan) -> Iterator[Row]:
             rate("write.64", run=blocking(three.write, threads=64)),
             rate("write.64.large", run=blocking(write_large, 64, MOST_LARGE)),
             streamed("write.pipelined", run=pipelined(three.write_async, answer)),
-            streamed("write.pipelined.large", run=pipelined(send_large, answer, MOST_LARGE)),
+            Work(
+                "write.pipelined.large",
+                "1/s",
+                pipelined(send_large, answer, MOST_LARGE),
+                floors.KEPT,
+            ),
             Work("read.1", "ms", blocking(three.read), floors.PING_PONG, times=2),
             rate("read.64", run=blocking(three.read, threads=64)),
             rate("read.dirty", run=blocking(three.read_dirty)),
@@ -154,40 +194,50 @@ def busy(subject: str, plan: Plan) -> Iterator[Row]:
 
 
 def failover(subject: str, plan: Plan) -> Iterator[Row]:
-    """How long nobody can write: at first, when the leader crashes, and when it is stopped."""
-    first, crash, stop = [], [], []
+    """How long nobody can write: at first, when the leader crashes, is stopped, or ends."""
+    first, crash, stop, gone = [], [], [], []
     for _ in range(plan.failovers):
         with cluster() as three:
             first.append(three.elected_in)
             three.fill(plan.short_log)
             crash.append(three.crash())
             stop.append(three.stop())
+        with cluster() as three:
+            first.append(three.elected_in)
+            three.fill(plan.short_log)
+            gone.append(three.gone())
     yield row_of(subject, "leader.first", "ms", first)
     yield row_of(subject, "leader.crash", "ms", crash)
     yield row_of(subject, "leader.stop", "ms", stop)
+    yield row_of(subject, "leader.gone", "ms", gone)
 
 
 def size(subject: str, plan: Plan) -> Iterator[Row]:
-    """The same writes on a short log, on a long one, and on a state of many keys."""
-    with floors.running() as below:
+    """The same writes on a short log, on a long one, and on a state of many keys, in turn."""
 
-        def works(stage: str, three: Cluster) -> list[Work]:
-            stream = pipelined(three.write_async, answer, MOST_SHORT)
-            return [
-                Work(f"size.{stage}.1", "ms", blocking(three.write), floors.PING_PONG, times=2),
-                Work(f"size.{stage}.pipelined", "1/s", stream, floors.MAILBOX_PIPELINED),
-            ]
+    def works(stage: str, three: Cluster) -> list[Work]:
+        writer = blocking(three.write, most=MOST_SHORT // 4)
+        stream = pipelined(three.write_async, answer, MOST_SHORT)
+        return [
+            Work(f"size.{stage}.1", "ms", writer, floors.PING_PONG, times=2),
+            Work(f"size.{stage}.pipelined", "1/s", stream, floors.MAILBOX_PIPELINED),
+        ]
 
-        with cluster() as three:
-            three.fill(plan.short_log)
-            yield from compared(subject, works("short", three), below, plan)
-            three.fill(plan.long_log)
-            yield from compared(subject, works("log", three), below, plan)
-            crashes = [three.crash() for _ in range(min(plan.failovers, 3))]
+    with (
+        floors.running() as below,
+        cluster("short") as short,
+        cluster("long") as long,
+        cluster("keys", plan.many_keys) as keys,
+    ):
+        short.fill(plan.short_log)
+        long.fill(plan.long_log)
+        keys.fill(plan.short_log)
+        stages = [*works("short", short), *works("log", long), *works("keys", keys)]
+        yield from compared(subject, stages, below, plan)
+        if plan.wants(subject, "leader.crash.long", "leader.stop.long"):
+            crashes = [long.crash() for _ in range(min(plan.failovers, 3))]
             yield row_of(subject, "leader.crash.long", "ms", crashes)
-        with cluster(plan.many_keys) as three:
-            three.fill(plan.short_log)
-            yield from compared(subject, works("keys", three), below, plan)
+            yield row_of(subject, "leader.stop.long", "ms", [long.stop()])
 
 
 def memory(subject: str, plan: Plan) -> Iterator[Row]:
@@ -195,6 +245,6 @@ def memory(subject: str, plan: Plan) -> Iterator[Row]:
     with cluster() as three:
         three.fill(plan.long_log // 20)
         grown = memory_per_entry(
-            partial(three.fill, plan.long_log), plan.long_log, servers=len(SERVERS)
+            partial(three.fill, plan.long_log), plan.long_log, servers=len(three.servers)
         )
         yield row_of(subject, "memory", "B", [grown])

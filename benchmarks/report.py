@@ -17,14 +17,14 @@ from rich.text import Text
 
 from benchmarks.rows import BATCHED, UNBATCHED, Row
 
-WIDTH = 124
+WIDTH = 132
 """Columns of text that the table takes."""
 
 SUBJECTS = ("floor", "exraft", BATCHED, UNBATCHED)
 _COLOURS = dict(zip(SUBJECTS, ("#b0b0b0", "#1f6fb4", "#d98a2b", "#e8c28c"), strict=True))
 _PLOTTED = {
     "1/s": ("write.8", "write.64", "write.64.large", "write.pipelined", "read.64"),
-    "ms": ("write.1", "read.1", "leader.first", "leader.crash", "leader.stop"),
+    "ms": ("write.1", "read.1", "leader.first", "leader.crash", "leader.stop", "leader.gone"),
 }
 
 
@@ -55,7 +55,7 @@ def write(rows: Sequence[Row], facts: dict[str, Any], folder: Path, stem: str) -
 def _table(rows: Sequence[Row], title: str) -> Table:
     result = Table(title=title, title_justify="left", caption_justify="left")
     result.add_column("row", no_wrap=True)
-    for column in ("figure", "p99", "ratio"):
+    for column in ("figure", "p99", "cpu", "ratio"):
         result.add_column(column, justify="right", no_wrap=True)
     for column in ("of", "to reach", "met"):
         result.add_column(column, no_wrap=True)
@@ -67,6 +67,7 @@ def _table(rows: Sequence[Row], title: str) -> Table:
                 f"  {row.name}",
                 _figure(row.value, row.unit),
                 _figure(row.p99, row.unit),
+                _figure(row.cpu, "us"),
                 f"{row.ratio:,.3g}" if row.ratio is not None else "",
                 row.floor or "",
                 row.target or "",

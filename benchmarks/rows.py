@@ -12,7 +12,10 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure. `ratio` is the median of the ratios of each sample to the floor beside it."""
+    """One figure. `ratio` is the median of the ratios of each sample to the floor beside it.
+
+    `cpu` is processor time in microseconds a call: what else the machine does hardly changes it.
+    """
 
     subject: str
     name: str
@@ -22,6 +25,7 @@ class Row:
     floor_value: float | None = None
     ratio: float | None = None
     p99: float | None = None
+    cpu: float | None = None
     samples: tuple[float, ...] = ()
     pinned: bool = False
     target: str | None = None
@@ -157,7 +161,11 @@ def _races(by_key: dict[str, Row], pinned: bool) -> Iterable[Row]:
 
 
 def _compared(numerator: Row, denominator: Row) -> float:
-    """The quotient of what different minutes gave: of the ratios to the floor, if there are any."""
-    if numerator.floor == denominator.floor and numerator.ratio and denominator.ratio:
+    """The quotient of what different minutes gave: of the ratios to the floor, if that is steady.
+
+    Unpinned, a floor depends on where the scheduler has put two threads more than on the minute.
+    """
+    steady = numerator.pinned and numerator.floor == denominator.floor
+    if steady and numerator.ratio and denominator.ratio:
         return numerator.ratio / denominator.ratio
     return numerator.value / denominator.value

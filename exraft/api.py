@@ -191,7 +191,7 @@ class ExRaft:
             Exception: what `handle_write` raised, with a note that says where.
         """
         check_timeout(timeout)
-        return send_write(server, command).get(timeout=timeout)
+        return send_write(server, command).wait(timeout)
 
     @staticmethod
     def write_async(server: Server, command: Any) -> pykka.Future[Any]:
@@ -200,7 +200,7 @@ class ExRaft:
         `await` works too, and does not block the event loop. What is wrong with the arguments is
         raised at once.
         """
-        return send_write(server, command)
+        return send_write(server, command).reply
 
     @staticmethod
     def read(server: Server, query: Any, timeout: float | None = 60.0) -> Any:

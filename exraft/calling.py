@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 from typing import Any, Final
 
-from exraft.actors.calls import Call, Reply, Write, WriteReply
+from exraft.actors.calls import Call, Write, WriteReply
 from exraft.actors.registry import ActorRegistry
 from exraft.actors.server import current_server
+from exraft.actors.watching import ProcessRef
 from exraft.codec import encode, encode_command
 from exraft.errors import Overloaded, SelfCall, ServerNotFound
 from exraft.names import Peer, Server, as_peer, node
@@ -43,18 +44,22 @@ def deliver(peer: Peer, message: Call) -> None:
         ServerNotFound: nobody has that name.
         Overloaded: too much waits there already.
     """
-    ref = ActorRegistry.get_by_name(peer.name)
-    if ref is not None and ref.actor_inbox.qsize() >= MAX_QUEUED:  # type: ignore[attr-defined]
-        raise Overloaded()
     message.reply.server = peer
-    ActorRegistry.deliver(peer.name, message)
+    ref = ActorRegistry.get_by_name(peer.name)
+    if not isinstance(ref, ProcessRef):
+        # Nobody, or a server between two lives, whose name is reserved.
+        ActorRegistry.deliver(peer.name, message)
+    elif ref.actor_inbox.qsize() >= MAX_QUEUED:  # type: ignore[attr-defined]
+        raise Overloaded()
+    else:
+        ref.actor_inbox.put(message)  # type: ignore[arg-type]
 
 
 def call(server: Server, message: Call, timeout: float | None) -> Any:
     """Deliver a call and wait for its answer."""
     check_timeout(timeout)
     deliver(local_peer(server), message)
-    return message.reply.get(timeout=timeout)
+    return message.wait(timeout)
 
 
 def encode_for(peer: Peer, command: Any) -> bytes:
@@ -69,8 +74,8 @@ def encode_for(peer: Peer, command: Any) -> bytes:
     return encode(command) if limit is None else encode_command(command, limit)
 
 
-def send_write(server: Server, command: Any) -> Reply:
-    """Send a command; the reply is a future, which fails if the server can't be reached.
+def send_write(server: Server, command: Any) -> Write:
+    """Send a command; its reply is a future, which fails if the server can't be reached.
 
     Raises:
         NotSerialisable, CommandTooLarge: the command can't be logged.
@@ -83,7 +88,7 @@ def send_write(server: Server, command: Any) -> Reply:
         deliver(peer, write)
     except (Overloaded, ServerNotFound) as error:
         write.reply.fail(error)
-    return write.reply
+    return write
 
 
 def check_timeout(timeout: object) -> None:

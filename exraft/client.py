@@ -98,7 +98,9 @@ class Client:
             message = make()
             try:
                 deliver(peer, message)
-                return message.reply.get(timeout=remaining)
+                return message.wait(remaining)
+            except CallTimeout as error:
+                raise CallTimeout(peer, timeout, maybe_applied=error.maybe_applied) from None
             except _AGAIN as error:
                 if error.maybe_applied:
                     raise

@@ -52,7 +52,9 @@ def encode(value: Any) -> bytes:
     except Exception:  # Lambdas, local classes: cloudpickle decides.
         return _by_value(value)
     # Pickled by reference, what a script defines is found at home only.
-    return data if data.find(b"__main__") < 0 else _by_value(value)
+    # One byte is looked for ten times as fast as eight.
+    start = data.find(b"_")
+    return data if start < 0 or data.find(b"__main__", start) < 0 else _by_value(value)
 
 
 def encode_command(command: Any, max_bytes: int) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
+from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 LOCAL_NODE = "nonode@nohost"
@@ -67,12 +68,20 @@ def as_peer(server: object) -> Peer:
         ValueError: `server` is neither a name, nor a peer, nor a `(name, node)` tuple.
     """
     if isinstance(server, str):
-        return Peer(check_name(server), node())
-    if isinstance(server, tuple) and len(server) == 2 and isinstance(server[1], str):
-        if not server[1] or server[1].split() != [server[1]]:
-            raise ValueError(f"{server[1]!r} is no node: a node is named like {LOCAL_NODE!r}")
-        return Peer(check_name(server[0]), server[1])
+        return _peer(server, node())
+    if isinstance(server, tuple) and len(server) == 2:
+        name, at = server
+        if isinstance(name, str) and isinstance(at, str):
+            return _peer(name, at)
     raise ValueError(
         f"{server!r} names no server: use a name such as ':raft1',"
         f" or a (name, node) tuple such as (':raft1', {LOCAL_NODE!r})"
     )
+
+
+# Every call names its server, so what was found right once is not looked at again.
+@lru_cache(maxsize=1024)
+def _peer(name: str, at: str) -> Peer:
+    if at.split() != [at]:
+        raise ValueError(f"{at!r} is no node: a node is named like {LOCAL_NODE!r}")
+    return Peer(check_name(name), at)

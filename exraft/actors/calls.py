@@ -50,6 +50,15 @@ class Call:
     def __init__(self, reply: Reply) -> None:
         self.reply = reply
 
+    def wait(self, timeout: float | None) -> Any:
+        """Return the answer; wait at most `timeout` seconds.
+
+        Raises:
+            CallTimeout: none came.
+            Exception: what the server or its machine answered instead.
+        """
+        return self.reply.get(timeout=timeout)
+
     def refuse(self, reason: object) -> None:
         """The server never got it: so whatever it asks for was surely not done."""
         if reason == "noproc":
@@ -63,21 +72,49 @@ class Call:
 
 
 class Write(Call):
-    __slots__ = ("command", "data", "decoded")
+    """A command. Either the server takes it, or a caller who gives up withdraws it; never both."""
+
+    __slots__ = ("_token", "command", "data", "decoded")
 
     def __init__(self, reply: Reply, data: bytes) -> None:
         self.reply = reply
         self.data = data
+        self._token = [None]
         self.command: Any = None
         """A copy that nobody has seen but the server, if `decoded`."""
         self.decoded = False
+
+    def take(self) -> bool:
+        """For the server, before it logs the command: whether it may."""
+        try:
+            self._token.pop()
+        except IndexError:
+            return False
+        return True
+
+    def withdraw(self) -> bool:
+        """For the caller: whether the server has not taken the command, and never will."""
+        return self.take()
+
+    def wait(self, timeout: float | None) -> Any:
+        """As any call; but when no answer comes, the command is withdrawn if it still can be.
+
+        Raises:
+            CallTimeout: `maybe_applied` is False if it was withdrawn.
+        """
+        try:
+            return super().wait(timeout)
+        except CallTimeout:
+            if self.withdraw():
+                raise CallTimeout(self.reply.server, timeout, maybe_applied=False) from None
+            raise
 
 
 class Read(Call):
     __slots__ = ("dirty", "query")
 
     def __init__(self, reply: Reply, query: Any, *, dirty: bool) -> None:
-        super().__init__(reply)
+        self.reply = reply
         self.query = query
         self.dirty = dirty
 

@@ -104,10 +104,16 @@ class Mailbox:
         else:
             urgent = getattr(item, "urgent", False) is True
         if urgent:
-            self._urgent.append(item)
-            self._queue.put(_MARKER)
-        else:
-            self._queue.put(item)
+            self.put_first(item)
+            return
+        self._queue.put(item)
+        if self._closed:
+            self._drain()
+
+    def put_first(self, item: Any) -> None:
+        """Add an item that overtakes those that `put` has added; these keep their own order."""
+        self._urgent.append(item)
+        self._queue.put(_MARKER)
         if self._closed:
             self._drain()
 

@@ -197,7 +197,10 @@ class ActorRegistry(pykka.ActorRegistry):
 
     @classmethod
     def post(cls, name: str, item: Any) -> bool:
-        """Put a one-way message into the mailbox of the process called `name`.
+        """Put a one-way message into the mailbox of the process called `name`, before all calls.
+
+        A server must hear its peers however many callers it has: their acknowledgements and
+        heartbeats would else wait behind a backlog for longer than an election timeout.
 
         Returns:
             `False` if nobody is called so. `True` is no promise: like any one-way message it may
@@ -205,7 +208,7 @@ class ActorRegistry(pykka.ActorRegistry):
         """
         bearer = cls._names.get(name)
         if bearer.__class__ is ProcessRef:
-            bearer.actor_inbox.put(item)
+            bearer.actor_inbox.put_first(item)  # type: ignore[attr-defined]
             return True
         return isinstance(bearer, Reservation)
 

@@ -71,12 +71,17 @@ LEVELS: Final = {"warning": logging.WARNING, "error": logging.ERROR}
 MAX_HELD: Final = 100_000
 """Calls that wait for a replay at most."""
 
-_here = threading.local()
+
+class _Here(threading.local):
+    server: Peer | None = None
+
+
+_here = _Here()
 
 
 def current_server() -> Peer | None:
     """The server whose thread this is, if it is one's."""
-    return getattr(_here, "server", None)
+    return _here.server
 
 
 class RaftServer(Process):
@@ -235,6 +240,8 @@ class RaftServer(Process):
         if self._applied < self._replayed:
             self._hold(call)
             return
+        if not call.take():
+            return
         if len(call.data) > self._spec.max_command_bytes:
             call.reply.fail(CommandTooLarge(len(call.data), self._spec.max_command_bytes))
             return
@@ -380,7 +387,8 @@ class RaftServer(Process):
                 for role in out.roles:
                     self._log_role(role)
                     self._replica.transition(role)
-            if not dirty and not out:
+            # Only what was stored, and a new role, give the core more to say.
+            if not dirty and not out.roles:
                 break
         if raft.leader != self._known_leader:
             self._follow(raft.leader)

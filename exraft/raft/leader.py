@@ -57,6 +57,8 @@ class Leader:
 
     def begin(self) -> None:
         raft = self._raft
+        # What the life before had stored counts; if this server is alone, nobody else will say so.
+        self._progressed = self._resumed
         if self._resumed and raft.last_term != raft.term:
             raft.append([config_entry(raft.term, raft.config)])
             self.follow_config()
@@ -141,6 +143,8 @@ class Leader:
     def _commit(self) -> None:
         """Commit what a quorum has stored, counting only entries of the own term (Figure 8)."""
         raft = self._raft
+        if raft.store.commit_index == raft.store.last_index:
+            return
         stored = [progress.match for progress in self.voters if not progress.stranger]
         if self.votes:
             stored.append(raft.durable_index)
@@ -159,15 +163,16 @@ class Leader:
         raft = self._raft
         last = raft.last_index
         early = raft.out.early
-        packed: dict[int, tuple[tuple[Entry, ...], int]] = {}
+        packed: dict[int, tuple[Append, int]] = {}
         for peer, progress in self.peers.items():
             while progress.next <= last and progress.ready and not progress.stranger:
                 first = progress.next
                 if first not in packed:
-                    packed[first] = self._pack(first)
-                entries, size = packed[first]
-                early.append((peer, self._append_after(first - 1, entries)))
-                progress.sent(first + len(entries) - 1, size)
+                    entries, size = self._pack(first)
+                    packed[first] = self._append_after(first - 1, entries), size
+                message, size = packed[first]
+                early.append((peer, message))
+                progress.sent(first + len(message.entries) - 1, size)
                 progress.owed = False
             if progress.owed:
                 early.append((peer, self._append_after(progress.next - 1, ())))

@@ -11,7 +11,9 @@ holds a token that is void and lists that are nobody's.
 from __future__ import annotations
 
 import uuid
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
 
 from exraft.names import Peer
 from exraft.raft.log import CONFIG, Entry, Mark
@@ -44,9 +46,7 @@ class MemoryStore:
     def take_back(self) -> None:
         """Nobody holds the store from now on."""
         if self._lent is not None:
-            held = self._lent
-            held.fence()
-            self._lent = LentStore(self.store_id, self._lives, held)
+            self._lent.fence()
 
     def peek(self) -> LentStore | None:
         """What the present life holds, to be looked at only; None before the first."""
@@ -92,16 +92,10 @@ class LentStore:
             self.leads = before.leads
             self.commit_index = before.commit_index
             self._entries = before._entries.copy()
-        self.size = 0
+        self.size = sum([len(entry.data) for entry in self._entries])
         self.last_index = len(self._entries)
-        self._runs: list[tuple[int, int]] = []
+        self._runs = _runs(self._entries)
         """(first index, term) of each run of entries of one term, oldest first."""
-        term = 0
-        for index, entry in enumerate(self._entries, 1):
-            self.size += len(entry.data)
-            if entry.term != term:
-                term = entry.term
-                self._runs.append((index, term))
 
     def fence(self) -> None:
         """Make this hold a dead one: whatever is written through it raises `Fenced`."""
@@ -176,3 +170,14 @@ class LentStore:
         """
         self._check()
         self.dirty = False
+
+
+def _runs(entries: list[Entry]) -> list[tuple[int, int]]:
+    """Where each term begins. Terms never fall along a log, so the next one is found by halving."""
+    runs = []
+    start = 0
+    while start < len(entries):
+        term = entries[start].term
+        runs.append((start + 1, term))
+        start = bisect_right(entries, term, lo=start, key=attrgetter("term"))
+    return runs
