@@ -71,7 +71,9 @@ class Store(Protocol):
     def set_ballot(self, term: int, voted_for: Peer | None, leads: bool) -> None:
         """Change term, vote and leadership together, so that nobody can forget one of them."""
 
-    def set_commit(self, index: int) -> None: ...
+    def set_commit(self, index: int) -> None:
+        """Note how far is committed. Never more durable than the entries that it speaks of."""
+
     def append(self, entries: Sequence[Entry]) -> None: ...
     def truncate(self, first: int) -> None:
         """Delete the entries from `first` on."""

@@ -232,7 +232,8 @@ class Watchman(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, InjectedCrash):
+        told = record.args if isinstance(record.args, tuple) else ()
+        if any(isinstance(each, InjectedCrash) for each in (error, *told)):
             return
         if error is None and "has died: 'normal'" in record.getMessage():
             return

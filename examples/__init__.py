@@ -1,0 +1,1 @@
+"""Programs that use exraft, each to be run by itself: `python examples/kv_store.py`."""
