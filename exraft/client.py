@@ -13,7 +13,7 @@ from typing import Any
 
 import pykka
 
-from exraft.actors.calls import Read, Reply, Write, WriteReply
+from exraft.actors.calls import AwaitLeader, Read, Reply, Write, WriteReply
 from exraft.actors.server import current_server
 from exraft.calling import check_timeout, deliver, encode_for, local_peer
 from exraft.codec import own_copy
@@ -34,6 +34,8 @@ PATIENCE = 60.0
 """Seconds that an asynchronous write is tried for."""
 PAUSE = 0.02
 """Seconds between two rounds of asking when no server can say who leads."""
+ELECTION = 0.25
+"""Seconds that one server is given at most to say who leads, before the others are asked again."""
 
 _AGAIN = (NoLeader, Redirect, Transferring, ServerNotFound, ServerDown, CommandDropped)
 """Failures of a server, not of the command: worth another try if nothing was applied."""
@@ -106,11 +108,25 @@ class Client:
                     raise
                 asked += 1
                 self._after(error, peer)
-                if not isinstance(error, Redirect) and asked % len(self._servers) == 0:
-                    threading.Event().wait(PAUSE)
+                if asked % (len(self._servers) + 1) == 0:
+                    self._await_leader(peer, deadline)
                 # Before it is sent once more, as nobody could tell then what became of it.
                 if deadline is not None and monotonic() >= deadline:
                     raise CallTimeout(peer, timeout, maybe_applied=False) from error
+
+    def _await_leader(self, failed: Peer, deadline: float | None) -> None:
+        """Everyone was asked in vain: wait until a server hears of another leader than `failed`."""
+        remaining = ELECTION if deadline is None else deadline - monotonic()
+        question = AwaitLeader(Reply())
+        try:
+            deliver(self._leader, question)
+            leader = question.wait(max(0.0, min(ELECTION, remaining)))
+        except ExRaftError:
+            leader = None
+        if leader is None or leader == failed:
+            threading.Event().wait(PAUSE)
+        else:
+            self._leader = leader
 
     def _after(self, error: ExRaftError, peer: Peer) -> None:
         """Whom to ask next."""
@@ -185,7 +201,7 @@ class _Attempt:
             return
         self._client._after(error, peer)
         self._asked += 1
-        if isinstance(error, Redirect) or self._asked % len(self._client._servers):
+        if self._asked % (len(self._client._servers) + 1):
             self.send()
         else:
             self._client._after_a_pause(self)

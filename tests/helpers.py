@@ -182,6 +182,18 @@ def start_cluster(
     """Start a static cluster; return its leader, then the others."""
     for name in names:
         start(name, journal, initial_config=names, **options)
+    peers = [Peer(name) for name in names]
+
+    def settled() -> bool:
+        # On a machine under load two may campaign at once and both lose, which they make good
+        # after an election timeout only.
+        statuses = [ExRaft.status(peer, LIMIT) for peer in peers]
+        if all(status.role is Role.FOLLOWER for status in statuses):
+            ahead = max(statuses, key=lambda status: status.last_index)
+            ExRaft.trigger_election(ahead.server, LIMIT)
+        return agree(peers)
+
+    wait_until(settled, f"{peers} agree on a leader")
     return leader_and_followers(names)
 
 

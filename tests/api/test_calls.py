@@ -36,6 +36,7 @@ from tests.helpers import (
     does,
     elect,
     held_up,
+    leader_and_followers,
     outcome,
     send,
     start,
@@ -79,7 +80,9 @@ def test_a_lone_server_with_min_majority_waits_to_be_added(network: Network) -> 
 
 
 def test_a_fresh_cluster_waits_for_no_election_timeout() -> None:
-    leader, *_ = start_cluster(min_election_timeout=200.0, max_election_timeout=300.0)
+    for name in RAFT:
+        start(name, initial_config=RAFT)
+    leader, *_ = leader_and_followers(RAFT)
     assert ExRaft.write(leader, ("put", "k", 1)) == "ok"
 
 

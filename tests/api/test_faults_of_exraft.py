@@ -113,13 +113,14 @@ def test_what_is_acknowledged_survives_the_schedule_of_figure_8(network: Network
     network.lose(second_votes_only)
     elect(third)
     new = ExRaft.write_async(third, ("put", "new", "new"))
+    new_term = ExRaft.status(third).term
 
     # The first leads again, with the second's vote. Its old entries get there, its new one only
     # to be refused, for it comes before them.
     refused = threading.Event()
 
     def only_old_entries(sender: Peer, to: Peer, message: Message) -> bool:
-        if isinstance(message, AppendReply) and sender == second and not message.accepted:
+        if sender == second and isinstance(message, AppendReply) and message.term > new_term:
             refused.set()
         return third in (sender, to) or (
             refused.is_set()

@@ -12,7 +12,6 @@ from exraft.errors import (
     ForeignServer,
     LastServer,
     NoCommit,
-    NoLeader,
     UnstableConfig,
 )
 from exraft.raft.messages import Append, TimeoutNow
@@ -261,5 +260,3 @@ def test_the_supervisors_end_drops_the_store_too() -> None:
     supervisor_of(follower).stop()
     start(follower.name, initial_config=RAFT)
     assert ExRaft.status(follower).standby
-    with pytest.raises(NoLeader):
-        ExRaft.write(follower, ("put", "k", 1))
