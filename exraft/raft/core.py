@@ -406,7 +406,9 @@ class Raft:
         belongs_to = self.config.cluster if self.config_index else self.cluster
         self.send(
             message.sender,
-            ReachReply(self.cluster, self.me, self.term, self.store.store_id, belongs_to),
+            ReachReply(
+                self.cluster, self.me, self.term, self.store.store_id, belongs_to, self.standby
+            ),
         )
 
     def _on_reach_reply(self, message: ReachReply) -> None:

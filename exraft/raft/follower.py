@@ -166,6 +166,7 @@ class Follower:
                 0,
                 raft.commit_index,
                 self._round,
+                raft.standby,
             ),
         )
         self._verified = -1
@@ -190,4 +191,5 @@ def refuse_append(raft: Raft, message: Append) -> AppendReply:
         raft.store.term_at(hint),
         raft.commit_index,
         message.round if message.term == raft.term else 0,
+        raft.standby,
     )

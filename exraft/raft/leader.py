@@ -87,7 +87,7 @@ class Leader:
     def on_append_reply(self, message: AppendReply) -> None:
         raft = self._raft
         progress = self.peers[message.sender]
-        if not self._is_known(message.sender, progress, message.store):
+        if not self._is_known(message, progress):
             return
         progress.heard = raft.now
         progress.commit = max(progress.commit, message.commit)
@@ -106,21 +106,20 @@ class Leader:
             )
             progress.refused(message.index, may_fit)
 
-    def _is_known(self, peer: Peer, progress: Progress, store: str) -> bool:
-        """Whether it answers from the store that it answered from before (rule 29)."""
+    def _is_known(self, message: AppendReply, progress: Progress) -> bool:
+        """Whether it comes from the store that the member has answered from before (rule 29)."""
         raft = self._raft
-        known = raft.config.store_of(peer) or progress.store
-        if not known:
-            progress.store = store
-            self.membership.on_store_known()
-        elif known != store:
-            if not progress.stranger:
-                progress.stranger = True
-                raft.report_stranger(peer, store)
-            return False
-        elif progress.stranger:
+        known = raft.config.store_of(message.sender) or progress.store
+        if known == message.store:
             progress.stranger = False
-        return True
+            return True
+        if not known and not message.standby:
+            progress.store = message.store
+            self.membership.on_store_known()
+            return True
+        progress.stranger = True
+        raft.report_stranger(message.sender, message.store)
+        return False
 
     def stored(self, mark: Mark) -> None:
         self._progressed = True

@@ -152,7 +152,9 @@ class Membership:
             self._give_up(Refusal("foreign_server", addition.peer))
         elif addition.peer not in config.members():
             self._catch_up(addition)
-        elif config.store_of(addition.peer) in ("", message.store):
+        elif config.store_of(addition.peer) == message.store or (
+            not config.store_of(addition.peer) and not message.standby
+        ):
             self._end(Done())
         elif len(config.voters) - 1 < raft.options.min_majority:
             self._give_up(Refusal("below_min_majority", addition.peer))

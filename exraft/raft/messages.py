@@ -41,7 +41,8 @@ class AppendReply(Header, frozen=True, array_like=True, gc=False, tag=True):
     """Accepted: `index` is the last one that the append vouched for (rule 8).
 
     Refused: `index` is the `prev_index` that did not fit, and the hints are the last index and term
-    that may (rule 11). `commit` is the follower's commit index.
+    that may (rule 11). `commit` is the follower's commit index. `standby`: this store is new under
+    a member's name, and not to be taken for the member's even if nobody knows that one (rule 29).
     """
 
     store: str
@@ -51,6 +52,7 @@ class AppendReply(Header, frozen=True, array_like=True, gc=False, tag=True):
     hint_term: int
     commit: int
     round: int
+    standby: bool = False
 
 
 class PreVote(Header, frozen=True, array_like=True, gc=False, tag=True):
@@ -100,10 +102,14 @@ class Reach(Header, frozen=True, array_like=True, gc=False, tag=True):
 
 
 class ReachReply(Header, frozen=True, array_like=True, gc=False, tag=True):
-    """`belongs_to` is the cluster of the newest configuration in the log, if there is one."""
+    """`belongs_to` is the cluster of the newest configuration in the log, if there is one.
+
+    `standby` as in `AppendReply`.
+    """
 
     store: str
     belongs_to: str
+    standby: bool = False
 
 
 Message: TypeAlias = (

@@ -655,6 +655,24 @@ MUTANTS = [
         (membership.test_a_removed_server_is_not_counted_while_it_is_still_replicated_to,),
     ),
     Mutant(
+        29,
+        "a new store counts as the member's if nobody knew the old one",
+        Leader._is_known,
+        "not known and not message.standby",
+        "not known",
+        (restart.test_a_new_store_counts_for_nothing_even_if_nobody_knew_the_members_old_one,),
+    ),
+    Mutant(
+        29,
+        "a new store is a member already if nobody knew the old one",
+        Membership.on_reach_reply,
+        "and not message.standby",
+        "",
+        (
+            restart.test_a_new_store_is_taken_in_in_two_steps_even_if_nobody_knew_the_members_old_one,
+        ),
+    ),
+    Mutant(
         20,
         "reads are answered without a round",
         Reads.flush,
@@ -880,8 +898,8 @@ MUTANTS = [
         29,
         "acknowledgements count whatever store they come from",
         Leader._is_known,
-        "elif known != store:",
-        "elif False:",
+        "if known == message.store:",
+        "if known:",
         (
             restart.test_acknowledgements_from_another_store_than_the_members_do_not_count,
             restart.test_what_a_member_acknowledged_counts_no_more_when_its_store_is_lost,
@@ -924,8 +942,8 @@ MUTANTS = [
         29,
         "a name with a new store is taken for the member",
         Membership.on_reach_reply,
-        'elif config.store_of(addition.peer) in ("", message.store):',
-        "elif True:",
+        "elif config.store_of(addition.peer) == message.store or (",
+        "elif True or (",
         (
             restart.test_a_name_that_came_back_with_a_new_store_is_taken_in_again_in_two_steps,
             restart.test_a_member_that_lost_its_store_is_added_again_and_then_counts,

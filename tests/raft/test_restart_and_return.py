@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from exraft.names import Peer, Role
@@ -518,6 +519,36 @@ def test_a_member_that_lost_its_store_is_added_again_and_then_counts() -> None:
     cluster.crash(B)
     cluster.write(A, b"y")
     cluster.run(lambda: b"y" in cluster.done)
+
+
+def founder_heard_by_one() -> Hand:
+    """A leader that has heard B, and C not yet: nobody knows the store of C."""
+    hand = Hand()
+    hand.campaign()
+    hand.hear(vote_reply(B, 1))
+    hand.hear(accept(B, 1, 1))
+    assert hand.raft.config.store_of(C) == ""
+    return hand
+
+
+def test_a_new_store_counts_for_nothing_even_if_nobody_knew_the_members_old_one() -> None:
+    """Rule 29: the member may have voted before any configuration named its store."""
+    hand = founder_heard_by_one()
+    hand.propose(b"x")
+    last = hand.raft.last_index
+    hand.hear(msgspec.structs.replace(accept(C, 1, last), standby=True))
+    assert hand.raft.commit_index < last
+    assert any("add_server" in text for text in hand.reports)
+    hand.hear(accept(B, 1, last))
+    assert hand.raft.commit_index == last
+
+
+def test_a_new_store_is_taken_in_in_two_steps_even_if_nobody_knew_the_members_old_one() -> None:
+    """Rule 29."""
+    hand = founder_heard_by_one()
+    hand.change("again", C, add=True)
+    hand.hear(msgspec.structs.replace(reach_reply(C, 1, store="new"), standby=True))
+    assert hand.raft.config.voters == (A, B)
 
 
 def names(message: Message, voters: int) -> bool:
