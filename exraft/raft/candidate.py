@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from exraft.names import Peer, Role
 from exraft.raft.log import Mark
 from exraft.raft.messages import Vote, VoteReply
+from exraft.raft.voting import ask_voters
 
 if TYPE_CHECKING:
     from exraft.raft.core import Raft
@@ -38,13 +37,7 @@ class Candidate:
             raft.last_term,
             force,
         )
-        for peer in raft.config.voters:
-            if peer != raft.me:
-                whose = raft.config.store_of(peer)
-                raft.send(
-                    peer,
-                    msgspec.structs.replace(request, whose=whose, config=raft.config_place),
-                )
+        ask_voters(raft, request)
 
     def on_vote_reply(self, message: VoteReply) -> None:
         raft = self._raft

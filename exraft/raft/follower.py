@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from exraft.names import Peer, Role
 from exraft.raft.log import Mark
 from exraft.raft.messages import Append, AppendReply, PreVote, PreVoteReply
+from exraft.raft.voting import ask_voters
 
 if TYPE_CHECKING:
     from exraft.raft.core import Raft
@@ -137,13 +136,7 @@ class Follower:
             raft.last_index,
             raft.last_term,
         )
-        for peer in raft.config.voters:
-            if peer != raft.me:
-                whose = raft.config.store_of(peer)
-                raft.send(
-                    peer,
-                    msgspec.structs.replace(request, whose=whose, config=raft.config_place),
-                )
+        ask_voters(raft, request)
 
     def stored(self, mark: Mark) -> None:
         pass

@@ -1,4 +1,4 @@
-"""To whom a server gives its vote, in whatever role it is.
+"""How votes are asked for, and to whom a server gives its own, in whatever role it is.
 
 Knows rules 3, 4 and 29: one vote a term, only to a log at least as up to date, and none against a
 leader that is alive. Must not know how votes are counted: that is the candidate's business.
@@ -8,11 +8,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from exraft.names import Role
 from exraft.raft.messages import PreVote, PreVoteReply, Vote, VoteReply
 
 if TYPE_CHECKING:
     from exraft.raft.core import Raft
+
+
+def ask_voters(raft: Raft, request: PreVote | Vote) -> None:
+    """Send `request` to the other voters, each with what the asker knows of it (rule 29)."""
+    config = raft.config
+    for peer in config.voters:
+        if peer != raft.me:
+            known = msgspec.structs.replace(
+                request, whose=config.store_of(peer), config=raft.config_place
+            )
+            raft.send(peer, known)
 
 
 def answer_pre_vote(raft: Raft, message: PreVote) -> None:
