@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Iterable
 from time import monotonic
-from typing import Any
+from typing import Any, Unpack
 
 import pykka
 
@@ -20,12 +20,14 @@ from exraft.actors.calls import (
     Ask,
     AwaitLeader,
     Change,
+    ChangeReply,
+    LeaderReply,
     Read,
     Reply,
     Transfer,
     TriggerElection,
-    WriteReply,
 )
+from exraft.actors.effects import current_worker
 from exraft.actors.future import OneLockFuture
 from exraft.actors.registry import ActorRegistry
 from exraft.actors.spec import supervisor_name
@@ -35,16 +37,17 @@ from exraft.calling import call, check_timeout, local_peer, send_write
 from exraft.client import Client
 from exraft.codec import copy_exception, own_copy, without_frames
 from exraft.describe import describe_context, describe_log
-from exraft.errors import AlreadyStarted, CallTimeout, ServerNotFound, StartFailed
+from exraft.errors import AlreadyStarted, CallTimeout, SelfCall, ServerNotFound, StartFailed
 from exraft.machine import MachineFactory, StateMachine
 from exraft.names import Peer, Role, Server, as_peer, node
-from exraft.options import make_spec
+from exraft.options import StartOptions, make_spec
 from exraft.storage import MemoryStore
 from exraft.supervision import RaftSupervisor, StopServer
 
 logger = logging.getLogger("exraft")
 
-_NOTHING: Any = object()
+_EMPTY: Any = []
+"""The default init_arg. Never handed out: it is serialised at once."""
 
 
 class ExRaft:
@@ -66,10 +69,10 @@ class ExRaft:
     @staticmethod
     def start_server(
         machine: type[StateMachine] | MachineFactory,
-        init_arg: Any = _NOTHING,
+        init_arg: Any = _EMPTY,
         *,
         name: str,
-        **options: Any,
+        **options: Unpack[StartOptions],
     ) -> pykka.ActorRef[RaftSupervisor]:
         """Start a server's supervisor, and under it the server (ExRaft `start_server/3`).
 
@@ -105,7 +108,7 @@ class ExRaft:
             AlreadyStarted: the name is taken.
             StartFailed: `init` raised; nothing is left running or registered.
         """
-        spec = make_spec(machine, [] if init_arg is _NOTHING else init_arg, name, options, local)
+        spec = make_spec(machine, init_arg, name, options, local)
         taken = ActorRegistry.get_by_name(spec.peer.name)
         if taken is not None:
             raise AlreadyStarted(taken, spec.peer.name)
@@ -131,6 +134,11 @@ class ExRaft:
         """
         check_timeout(timeout)
         peer = local_peer(server)
+        if current_worker() == peer.name:
+            raise SelfCall(
+                "a side effect can't stop its own server, which waits for its side effects:"
+                " let it tell another thread to"
+            )
         supervisor = ActorRegistry.get_by_name(supervisor_name(peer.name))
         if supervisor is None:
             raise ServerNotFound(peer)
@@ -141,12 +149,17 @@ class ExRaft:
             ended.get(timeout=timeout)
         except pykka.Timeout:
             watch.cancel()
-            raise CallTimeout(peer, timeout, maybe_applied=False) from None
+            raise CallTimeout(
+                peer,
+                timeout,
+                next_step="it goes on stopping: a callback or a side effect may hold it up",
+                maybe_applied=False,
+            ) from None
 
     @staticmethod
     def await_leader(server: Server, timeout: float | None = 60.0) -> Peer:
         """Wait until the server knows, or becomes, the leader; return that (ExRaft)."""
-        return call(server, AwaitLeader(Reply()), timeout)  # type: ignore[no-any-return]
+        return call(server, AwaitLeader(LeaderReply()), timeout)  # type: ignore[no-any-return]
 
     @staticmethod
     def leader(server: Server, timeout: float | None = 1.0) -> Peer | None:
@@ -293,7 +306,7 @@ def _change(server: Server, other: Server, timeout: float | None, *, add: bool) 
     check_timeout(timeout)
     # A little less than the caller waits, so that it hears why before it gives up.
     patience = float("inf") if timeout is None else timeout - min(0.1 * timeout, 0.25)
-    call(server, Change(WriteReply(), peer, add=add, patience=patience), timeout)
+    call(server, Change(ChangeReply(), peer, add=add, patience=patience), timeout)
 
 
 def _start_error(name: str, error: StartFailed) -> Exception:

@@ -18,7 +18,11 @@ INTERRUPTED = 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what the command line says; return the exit status."""
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.command is None:
+        parser.print_help(sys.stderr)
+        return 2
     try:
         # Each command brings rich along, and the help must not wait for that.
         if arguments.command == "demo":
@@ -44,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Raft consensus for Python, as named actors under supervision.",
     )
     parser.add_argument("--version", action="version", version=f"exraft {_version()}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     demo = commands.add_parser(
         "demo",
         help="watch a cluster elect, replicate, crash and recover",

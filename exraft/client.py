@@ -102,7 +102,7 @@ class Client:
                 deliver(peer, message)
                 return message.wait(remaining)
             except CallTimeout as error:
-                raise CallTimeout(peer, timeout, maybe_applied=error.maybe_applied) from None
+                raise self._timeout(peer, timeout, error) from None
             except _AGAIN as error:
                 if error.maybe_applied:
                     raise
@@ -112,7 +112,16 @@ class Client:
                     self._await_leader(peer, deadline)
                 # Before it is sent once more, as nobody could tell then what became of it.
                 if deadline is not None and monotonic() >= deadline:
-                    raise CallTimeout(peer, timeout, maybe_applied=False) from error
+                    raise self._timeout(peer, timeout, error) from error
+
+    def _timeout(self, peer: Peer, timeout: float | None, last: ExRaftError) -> CallTimeout:
+        """What a caller is told in the end: what the last server said, if one said something."""
+        if last.maybe_applied:
+            return CallTimeout(peer, timeout, maybe_applied=True)
+        servers = ", ".join(map(str, self._servers))
+        said = "" if isinstance(last, CallTimeout) else f" The last answer was: {last}"
+        step = f"no leader was found by way of {servers}, and nothing was applied.{said}"
+        return CallTimeout(peer, timeout, next_step=step, maybe_applied=False)
 
     def _await_leader(self, failed: Peer, deadline: float | None) -> None:
         """Everyone was asked in vain: wait until a server hears of another leader than `failed`."""
@@ -197,7 +206,7 @@ class _Attempt:
             self._result.fail(error)
             return
         if monotonic() >= self._deadline:
-            self._result.fail(CallTimeout(peer, PATIENCE, maybe_applied=False))
+            self._result.fail(self._client._timeout(peer, PATIENCE, error))
             return
         self._client._after(error, peer)
         self._asked += 1

@@ -260,7 +260,7 @@ class CatchUpFailed(ExRaftError):
     word = "catch_up_failed"
     says = (
         "the new server did not answer, or did not catch up with the log:"
-        " check that it runs, then add it again"
+        " check that it is started, then add it again"
     )
 
 
@@ -278,11 +278,11 @@ class ForeignServer(ExRaftError):
 
 
 class OutcomeUnknown(ExRaftError):
-    """A snapshot jumped past the command's index (reason `"unknown"`)."""
+    """The server can't tell what became of the command (reason `"unknown"`)."""
 
     word = "unknown"
     says = (
-        "a snapshot took the place of the command, which may have been applied:"
+        "the server can't tell what became of the command, which may have been applied:"
         " read the state before writing it again"
     )
     usually_applied = True
@@ -353,12 +353,15 @@ class CallTimeout(ExRaftError, TimeoutError, pykka.Timeout):
         server: object = None,
         timeout: float | None = None,
         *,
+        next_step: str | None = None,
         maybe_applied: bool | None = None,
     ) -> None:
         applied = self.usually_applied if maybe_applied is None else maybe_applied
         whom = "" if server is None else f" from {server}"
         when = "in time" if timeout is None else f"within {timeout:g} s"
-        super().__init__(f"no answer{whom} {when}; {_next_step(applied)}", maybe_applied=applied)
+        super().__init__(
+            f"no answer{whom} {when}; {next_step or _next_step(applied)}", maybe_applied=applied
+        )
         self.server = server
         self.timeout = timeout
 
@@ -444,7 +447,7 @@ class AlreadyStarted(ExRaftError):
     ) -> None:
         taken = "the name" if name is None else f"the name {name}"
         super().__init__(
-            f"{taken} is taken by {ref}: use another, or stop that one first",
+            f"{taken} is taken, by {ref}: use another, or stop that one first",
             reason=(self.word, ref),
             maybe_applied=maybe_applied,
         )

@@ -8,18 +8,36 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, TypedDict
 
 from exraft.actors.spec import ServerSpec
 from exraft.actors.transport import Transport
 from exraft.codec import encode
 from exraft.errors import OptionError
 from exraft.machine import check_machine
-from exraft.names import Peer, as_peer, check_name, node
+from exraft.names import Peer, Server, as_peer, check_name, node
 from exraft.raft import Options
 
 LONGEST = 300.0
 """Seconds; a longer duration was most likely meant in milliseconds, as ExRaft's are."""
+
+
+class StartOptions(TypedDict, total=False):
+    """The start options, for type checkers; see `ExRaft.start_server` for their meaning."""
+
+    initial_config: Iterable[Server]
+    min_majority: int | None
+    min_election_timeout: float
+    max_election_timeout: float
+    heartbeat_timeout: float
+    batch_size: int
+    dirty_read: bool
+    debug: bool
+    max_command_bytes: int
+    max_uncommitted_bytes: int
+    max_restarts: int
+    max_seconds: float
+
 
 DEFAULTS: Mapping[str, Any] = {
     "initial_config": (),
@@ -74,7 +92,7 @@ def make_spec(
         raise OptionError(
             f"heartbeat_timeout={given['heartbeat_timeout']} is not below"
             f" min_election_timeout={given['min_election_timeout']}: followers would hold"
-            " elections between two heartbeats. A tenth of it is usual"
+            " elections between two heartbeats. Both are in seconds; a tenth of it is usual"
         )
     for option in ("batch_size", "max_command_bytes", "max_uncommitted_bytes"):
         _check_count(option, given[option], least=1)

@@ -22,6 +22,7 @@ class Reply(OneLockFuture[Any]):
     server: Peer | None = None
     may_apply = False
     """Whether the call may change something although no answer comes."""
+    after_timeout = "it changed nothing and may be called again: is a majority running?"
 
     def get(self, *, timeout: float | None = None) -> Any:
         """Return the answer.
@@ -35,11 +36,32 @@ class Reply(OneLockFuture[Any]):
         except CallTimeout:
             raise
         except pykka.Timeout:
-            raise CallTimeout(self.server, timeout, maybe_applied=self.may_apply) from None
+            raise CallTimeout(
+                self.server,
+                timeout,
+                next_step=self.after_timeout,
+                maybe_applied=self.may_apply,
+            ) from None
 
 
 class WriteReply(Reply):
     may_apply = True
+    after_timeout = "the command may have been applied, or may yet be: wait for this future again"
+
+
+class ChangeReply(Reply):
+    may_apply = True
+    after_timeout = (
+        "the change may have been made, or may yet be: is a majority running?"
+        " Look with ExRaft.status, then call again"
+    )
+
+
+class LeaderReply(Reply):
+    after_timeout = (
+        "it knows no leader: are the other members started? If it waits to be added, call"
+        " ExRaft.add_server(leader, it)"
+    )
 
 
 class Call:
@@ -105,9 +127,8 @@ class Write(Call):
         try:
             return super().wait(timeout)
         except CallTimeout:
-            if self.withdraw():
-                raise CallTimeout(self.reply.server, timeout, maybe_applied=False) from None
-            raise
+            withdrawn = self.withdraw()
+            raise CallTimeout(self.reply.server, timeout, maybe_applied=not withdrawn) from None
 
 
 class Read(Call):

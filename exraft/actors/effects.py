@@ -20,6 +20,18 @@ MAX_EFFECTS: Final = 10_000
 """Side effects that may wait; beyond it the server refuses writes with `Overloaded`."""
 
 
+class _Here(threading.local):
+    worker: str | None = None
+
+
+_here = _Here()
+
+
+def current_worker() -> str | None:
+    """The name of the server whose side effect this thread runs, if it runs one."""
+    return _here.worker
+
+
 class Effects:
     """Runs side effects one after the other. Its thread starts with the first of them."""
 
@@ -55,6 +67,7 @@ class Effects:
         return not self._thread.is_alive()
 
     def _work(self) -> None:
+        _here.worker = self._name
         while (effect := self._queue.get()) is not None:
             try:
                 effect()

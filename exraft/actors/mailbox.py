@@ -150,10 +150,7 @@ class Mailbox:
 
     def take(self, most: int) -> list[Any]:
         """Return what waits already, urgent items first, at most `most` items; never blocks."""
-        batch: list[Any] = []
-        while self._urgent and len(batch) < most:
-            self._stale += 1
-            batch.append(self._urgent.popleft())
+        batch = self.take_first(most)
         get = self._queue.get_nowait
         for _ in range(min(self._queue.qsize(), most - len(batch))):
             item = get()
@@ -163,6 +160,14 @@ class Mailbox:
                 self._stale -= 1
             else:
                 batch.append(self._urgent.popleft())
+        return batch
+
+    def take_first(self, most: int) -> list[Any]:
+        """Return of what waits already only the urgent items, at most `most`; never blocks."""
+        batch: list[Any] = []
+        while self._urgent and len(batch) < most:
+            self._stale += 1
+            batch.append(self._urgent.popleft())
         return batch
 
     def empty(self) -> bool:

@@ -99,6 +99,9 @@ def leave_behind(ref: pykka.ActorRef[Any]) -> None:
         raise TypeError(f"{ref} is no process of ours: nobody can be told that it is over")
     pykka.ActorRegistry.unregister(ref)
     ref.actor_stopped.set()
+    process = ref._actor_weakref()
+    if process is not None:
+        process._contain(process.left_behind)
     ActorRegistry.release_names(ref)
     cast(Mailbox, ref.actor_inbox).close()
     ref.watchers.tell(Down(ref, "killed"))
@@ -245,6 +248,9 @@ class Process(pykka.ThreadingActor):
         It may reserve a name for a successor, and set `self.actor_inbox.undelivered` to a function
         that passes message objects on to it; Pykka's asks and stops are answered all the same.
         """
+
+    def left_behind(self) -> None:
+        """Called in another thread when this process is given up (see `leave_behind`)."""
 
     def on_receive(self, message: Any) -> Any:
         """Handle a message that is no proxy's; what it returns is the answer.

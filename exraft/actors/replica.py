@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from exraft.actors.calls import Call
-from exraft.codec import copy_exception, copy_reply, encode, without_frames
-from exraft.errors import MachineError, NotSerialisable
+from exraft.codec import copy_exception, copy_reply, encode
+from exraft.errors import CommandRejected, MachineError, NotSerialisable
 from exraft.machine import NOREPLY, SideEffect, StateMachine
 from exraft.names import Peer, Role
 from exraft.raft import Config
@@ -37,13 +37,17 @@ class Replica:
         self._hears_config = kind.handle_system_write is not StateMachine.handle_system_write
         self.state = machine.init(init_arg)
 
-    def accepts(self, command: Any) -> bool:
-        """Whether the machine lets the command into the log; one that raises does not."""
+    def check(self, command: Any) -> CommandRejected | None:
+        """Why the machine does not let the command into the log; None if it does."""
         try:
-            return bool(self._machine.is_command(command, self.state))
-        except BaseException:
+            accepted = self._machine.is_command(command, self.state)
+        except BaseException as error:
             logger.exception("is_command of %s raised, which refuses the command", self._me)
-            return False
+            return CommandRejected(
+                f"is_command of the state machine raised {type(error).__name__}, which refuses the"
+                " command: the log has the traceback"
+            )
+        return None if accepted else CommandRejected()
 
     def write(self, index: int, command: Any, call: Call | None) -> Sequence[SideEffect]:
         """Apply the command at `index`, answer the caller, return the side effects."""
@@ -123,7 +127,12 @@ class Replica:
         try:
             call.reply.set(copy_reply(reply, maybe_applied=call.reply.may_apply))
         except NotSerialisable as error:
-            call.reply.fail(without_frames(error))
+            call.reply.fail(
+                NotSerialisable(
+                    f"the reply of {self._me}'s machine: {error}",
+                    maybe_applied=call.reply.may_apply,
+                )
+            )
 
     def _snapshot(self) -> bytes | None:
         if not self._debug:

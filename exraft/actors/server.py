@@ -14,7 +14,7 @@ import logging
 import random
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from queue import Empty
 from time import monotonic
@@ -45,13 +45,13 @@ from exraft.actors.transport import Transport
 from exraft.actors.waiting import Waiting
 from exraft.codec import copy_exception, decode
 from exraft.errors import (
-    CommandRejected,
     CommandTooLarge,
     DirtyReadDisabled,
     NotSerialisable,
     OutcomeUnknown,
     Overloaded,
     ServerNotFound,
+    TransferFailed,
 )
 from exraft.machine import make_machine
 from exraft.names import Peer, Role, node
@@ -97,13 +97,15 @@ class RaftServer(Process):
         self._transport = transport
         self._store = estate.store.lend()
         watching.monitor(self._actor_ref, estate.on_end)
-        self._batch: Iterator[Any] = iter(())
+        self._batch: deque[Any] = deque()
         """The rest of the batch that is being handled."""
+        self._interrupted = False
+        """Whether it took too long, and is gone on with in the next turn."""
         self._current: Any = None
         """The message that is being handled, or the call whose entry is being applied."""
         self._waiting = Waiting()
         self._applied = 0
-        self._reads: deque[tuple[int, list[Read]]] = deque()
+        self._reads: deque[tuple[int, deque[Read]]] = deque()
         """Confirmed reads that wait for the index to be applied."""
         self._await_leader: list[Call] = []
         self._held: list[Write | Read] = []
@@ -123,6 +125,9 @@ class RaftServer(Process):
         self._raft: Raft
         self._out = Output()
         """What the core wants done, and is being done."""
+
+    def __str__(self) -> str:
+        return f"server {self._me}"
 
     # The life.
 
@@ -172,14 +177,19 @@ class RaftServer(Process):
         mailbox = self.actor_inbox
         # It may have hung, and been left behind meanwhile.
         while not self.actor_stopped.is_set():
-            busy = self._applied < raft.commit_index and self._fault is None
-            try:
-                first = mailbox.get(0.0 if busy else raft.deadline - monotonic())
-            except Empty:
-                now = monotonic()
+            if self._interrupted:
+                # What callers want has taken long: first hear the peers again.
+                self._batch.extendleft(reversed(mailbox.take_first(BATCH)))
             else:
-                self._handle_all((first, *mailbox.take(BATCH - 1)))
-                now = monotonic()
+                try:
+                    first = mailbox.get(0.0 if self._busy else raft.deadline - monotonic())
+                except Empty:
+                    pass
+                else:
+                    self._batch.append(first)
+                    self._batch.extend(mailbox.take(BATCH - 1))
+            self._handle_batch()
+            now = monotonic()
             raft.tick(now)
             self._settle(now)
             if self._applied < raft.commit_index:
@@ -187,13 +197,28 @@ class RaftServer(Process):
             if self._stopping is not None:
                 self._end_if_ready(now)
 
-    def _handle_all(self, items: Iterable[Any]) -> None:
-        """Should one of them end this life, the next one gets the rest."""
+    @property
+    def _busy(self) -> bool:
+        """Whether there is something to be done although no message comes."""
+        behind = self._applied < self._raft.commit_index and self._fault is None
+        return behind or bool(self._reads and self._reads[0][0] <= self._applied)
+
+    def _slice_ends(self) -> float:
+        """Until when this turn may deal with callers, so that peers are heard in time."""
+        return monotonic() + self._spec.options.heartbeat_timeout / 2
+
+    def _handle_batch(self) -> None:
+        """Should a message end this life, the next one gets the rest."""
         now = monotonic()
-        self._batch = iter(items)
-        for item in self._batch:
-            self._current = item
+        until = self._slice_ends()
+        batch = self._batch
+        self._interrupted = False
+        while batch:
+            item = self._current = batch.popleft()
             self._handle(item, now)
+            if monotonic() >= until:
+                self._interrupted = bool(batch)
+                break
         self._current = None
 
     def _handle(self, item: Any, now: float) -> None:
@@ -259,8 +284,8 @@ class RaftServer(Process):
         if not replica.filters:
             call.command = command
             call.decoded = True
-        elif not replica.accepts(command):
-            call.reply.fail(CommandRejected())
+        elif (rejection := replica.check(command)) is not None:
+            call.reply.fail(rejection)
             return
         outcome = raft.propose(call.data, now)
         if isinstance(outcome, Refusal):
@@ -270,7 +295,9 @@ class RaftServer(Process):
 
     def _hold(self, call: Write | Read) -> None:
         """Until what an earlier life had applied is applied again."""
-        if len(self._held) < MAX_HELD:
+        if self._fault is not None:
+            call.reply.fail(OutcomeUnknown(self._fault, maybe_applied=False))
+        elif len(self._held) < MAX_HELD:
             self._held.append(call)
         else:
             call.reply.fail(Overloaded("the server replays its log: call again in a moment"))
@@ -293,7 +320,7 @@ class RaftServer(Process):
         raft = self._raft
         replica = self._replica
         assert replica is not None
-        until = monotonic() + self._spec.options.heartbeat_timeout / 2
+        until = self._slice_ends()
         count = min(SLICE, raft.commit_index - self._applied)
         index = self._applied
         waiting = self._waiting
@@ -325,9 +352,10 @@ class RaftServer(Process):
         if self._reads:
             self._answer_reads()
         if self._held and self._applied >= self._replayed:
-            held, self._held = self._held, []
-            self._handle_all(held)
-            self._settle(monotonic())
+            # Before those that came later.
+            self._batch.extendleft(reversed(self._held))
+            self._held = []
+            self._interrupted = True
 
     def _may_run_effects(self, index: int, entry: Entry) -> bool:
         """Only of the term that this server leads, and never twice (rule 26)."""
@@ -336,9 +364,15 @@ class RaftServer(Process):
 
     def _answer_reads(self) -> None:
         assert self._replica is not None
+        until = self._slice_ends()
         while self._reads and self._reads[0][0] <= self._applied:
-            for call in self._reads[0][1]:
-                self._replica.read(call.query, call)
+            calls = self._reads[0][1]
+            while calls:
+                # Only then taken off: should it end this life, its caller is told.
+                self._replica.read(calls[0].query, calls[0])
+                calls.popleft()
+                if monotonic() >= until:
+                    return
             self._reads.popleft()
 
     def _halt(self, index: int, call: Call | None, error: BaseException) -> None:
@@ -352,9 +386,15 @@ class RaftServer(Process):
             call.reply.fail(OutcomeUnknown(self._fault))
         self._raft.halt(monotonic())
         self._settle(monotonic())
+        why = f"{self._me} stopped applying: {self._fault}"
         for each in self._waiting:
-            each.reply.fail(OutcomeUnknown(f"{self._me} stopped applying: {self._fault}"))
+            each.reply.fail(OutcomeUnknown(why))
         self._waiting.clear()
+        unread = [read for _, reads in self._reads for read in reads]
+        for held in (*unread, *self._held):
+            held.reply.fail(OutcomeUnknown(why, maybe_applied=False))
+        self._reads.clear()
+        self._held.clear()
 
     # What the core wants done.
 
@@ -379,7 +419,7 @@ class RaftServer(Process):
             for answer in out.answers:
                 self._pass_on(answer)
             for confirmed in out.confirmed:
-                self._reads.append((confirmed.index, confirmed.tickets))
+                self._reads.append((confirmed.index, deque(confirmed.tickets)))
             for severity, text in out.reports:
                 logger.log(LEVELS[severity], "%s", text)
             if announce:
@@ -392,10 +432,10 @@ class RaftServer(Process):
                 break
         if raft.leader != self._known_leader:
             self._follow(raft.leader)
-        if raft.config is not self._known_config:
+        # From its first ballot on it may have promised something.
+        if raft.config is not self._known_config and raft.term:
             self._known_config = raft.config
-            if raft.config_index:
-                members.note(me, raft.config)
+            members.note(me, raft.config)
         if self._reads:
             self._answer_reads()
 
@@ -418,7 +458,7 @@ class RaftServer(Process):
         elif type(call) is not Transfer:
             call.reply.set(None)
         elif outcome.leader is not None:
-            call.reply.set(outcome.leader)
+            _tell(call, outcome.leader)
         else:
             # Handed over; the caller is told when the new leader is known.
             self._await_leader.append(call)
@@ -447,10 +487,11 @@ class RaftServer(Process):
 
     def _tell_leader(self) -> None:
         leader = self._raft.leader
-        if leader is not None:
-            for call in self._await_leader:
-                call.reply.set(leader)
-            self._await_leader.clear()
+        if leader is None:
+            return
+        for call in self._await_leader:
+            _tell(call, leader)
+        self._await_leader.clear()
 
     # The end.
 
@@ -503,9 +544,19 @@ class RaftServer(Process):
         self.actor_inbox.undelivered = partial(_give_to_successor, self._me.name, self._why)
         if self._named and not estate.ending and estate.reservation is None:
             estate.reservation = ActorRegistry.reserve(self._me.name, bearer=self.actor_ref)
-        self.hand_back([*self._batch, *self._held])
+        for item in (*self._held, *self._batch):
+            if isinstance(item, Call):
+                # At once, as they came before those that wait in the mailbox.
+                _give_to_successor(self._me.name, self._why, item)
+            else:
+                self.hand_back([item])
         for call in self._calls():
             call.abandon(self._why)
+
+    def left_behind(self) -> None:
+        """Its thread hangs: tell who waits for it, from another one."""
+        for call in list(self._calls()):
+            call.abandon("killed")
 
     def _calls(self) -> Iterator[Call]:
         """Everyone who waits for something that this life has begun."""
@@ -546,6 +597,14 @@ class RaftServer(Process):
             restarts=self._estate.restarts,
             fault=self._fault,
         )
+
+
+def _tell(call: Call, leader: Peer) -> None:
+    """Tell who waits for a leader; a hand-over to somebody else has failed."""
+    if isinstance(call, Transfer) and call.to not in (None, leader):
+        call.reply.fail(TransferFailed(f"{leader} was elected, not {call.to}: ask {leader} again"))
+    else:
+        call.reply.set(leader)
 
 
 def _give_to_successor(name: str, why: object, item: Any) -> None:

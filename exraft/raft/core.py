@@ -211,12 +211,15 @@ class Raft:
         """When `tick` is due at the latest."""
         return self.role.deadline
 
-    def hears_leader(self) -> bool:
-        """Whether the leader counts as alive, so that votes are refused (rule 4)."""
+    def hears_leader(self, besides: Peer) -> bool:
+        """Whether a leader counts as alive, so that votes are refused (rule 4).
+
+        Not if it is `besides`, who asks for the vote: it surely leads no more.
+        """
         if self.state is Role.LEADER:
             return True
         return (
-            self.leader is not None
+            self.leader not in (None, besides)
             and self.now - self.leader_heard < self.options.min_election_timeout
         )
 
@@ -350,10 +353,13 @@ class Raft:
         return self.me in config.voters and config.store_of(self.me) in ("", self.store.store_id)
 
     def _is_foreign(self, message: Message) -> bool:
-        """Whether it comes from another cluster (rule 17); who asks who one is may be anybody."""
-        return bool(message.cluster and self.cluster) and not isinstance(
-            message, Reach | ReachReply
-        )
+        """Whether it comes from another cluster (rule 17); who asks who one is may be anybody.
+
+        A leader always names its cluster. Others do not before they know it for certain.
+        """
+        if not self.cluster or isinstance(message, Reach | ReachReply):
+            return False
+        return bool(message.cluster) or isinstance(message, Append)
 
     def _on_append(self, message: Append) -> None:
         if message.term < self.term:
@@ -430,7 +436,9 @@ class Raft:
             # campaigns in vain must not keep the others from it.
             left.enter_term()
             return
-        self.role = Follower(self)
+        # Who led or campaigned, and knows nobody who does now, asks around before long: it may be
+        # the only one with a log that is good enough.
+        self.role = Follower(self, soon=leader is None)
         if type(left) is not Follower:
             self.out.roles.append(Role.FOLLOWER)
         if type(left) is Leader:

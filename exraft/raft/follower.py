@@ -25,9 +25,9 @@ HURRY = 0.02
 class Follower:
     name = Role.FOLLOWER
 
-    def __init__(self, raft: Raft) -> None:
+    def __init__(self, raft: Raft, *, soon: bool = False) -> None:
         self._raft = raft
-        self.deadline = raft.now + raft.election_timeout()
+        self.deadline = raft.now + (raft.retry_timeout() if soon else raft.election_timeout())
         self._granted: dict[Peer, None] | None = None
         """Who would vote for this server; None as long as it does not ask."""
         self._hurried_until = -NEVER

@@ -61,7 +61,7 @@ class Leader:
         self._progressed = self._resumed
         if self._resumed and raft.last_term != raft.term:
             raft.append([config_entry(raft.term, raft.config)])
-            self.follow_config()
+        self.follow_config()
 
     def follow_config(self) -> None:
         """Reach everyone whom the configuration names; count its voters, and nobody else."""
@@ -72,6 +72,9 @@ class Leader:
                 self.peers[peer] = Progress(raft.last_index + 1, raft.now)
         self.voters = [self.peers[peer] for peer in config.voters if peer != raft.me]
         self.votes = raft.is_voter
+        # Of the newest configuration, committed or not: who knows the cluster takes appends of no
+        # other, not even of one that is being founded (rule 17).
+        self._cluster = config.cluster
 
     def propose(self, data: bytes) -> int | Refusal:
         raft = self._raft
@@ -79,7 +82,11 @@ class Leader:
             return Refusal("transferring", self.transfer.to)
         uncommitted = self._proposed - self._committed
         if uncommitted and uncommitted + len(data) > raft.options.max_uncommitted_bytes:
-            return Refusal("overloaded", None, "too many bytes wait for a quorum")
+            return Refusal(
+                "overloaded",
+                None,
+                "too many bytes wait for a quorum: wait for replies before writing more",
+            )
         self._proposed += len(data)
         raft.store.append((Entry(raft.store.term, COMMAND, data),))
         return raft.store.last_index
@@ -129,6 +136,8 @@ class Leader:
         if self._progressed:
             self._progressed = False
             self._commit()
+            if raft.role is not self:
+                return
         self.membership.flush()
         self.reads.flush()
         self.transfer.flush()
@@ -191,7 +200,7 @@ class Leader:
     def _append_after(self, prev: int, entries: tuple[Entry, ...]) -> Append:
         raft = self._raft
         return Append(
-            raft.cluster,
+            self._cluster,
             raft.me,
             raft.term,
             prev,

@@ -188,7 +188,7 @@ class Membership:
             self._addition = None
             self._log_for(addition.request, raft.config.with_voter(peer, addition.store))
         elif addition.rounds == MAX_ROUNDS:
-            text = f"{peer} takes in the log more slowly than it grows"
+            text = f"{peer} takes in the log more slowly than it grows: write less meanwhile"
             self._give_up(Refusal("catch_up_failed", peer, text))
         else:
             addition.rounds += 1
@@ -217,12 +217,12 @@ class Membership:
             raft.answer(request.ticket, Refusal("no_commit"))
         self._tick_addition()
         for peer, (removal, until) in list(self._leaving.items()):
+            if raft.commit_index < removal:
+                self._leaving[peer] = (removal, raft.now + raft.options.min_election_timeout)
             # It has heard of its removal, or has had the time (rule 18).
-            if self._leader.peers[peer].commit >= removal or raft.now >= until:
+            elif self._leader.peers[peer].commit >= removal or raft.now >= until:
                 del self._leaving[peer]
                 del self._leader.peers[peer]
-            elif raft.commit_index < removal:
-                self._leaving[peer] = (removal, raft.now + raft.options.min_election_timeout)
 
     def _tick_addition(self) -> None:
         raft = self._raft
@@ -230,7 +230,8 @@ class Membership:
         if addition is None:
             return
         peer = addition.peer
-        silent = Refusal("catch_up_failed", peer, f"{peer} does not answer")
+        text = f"{peer} does not answer: is it started?"
+        silent = Refusal("catch_up_failed", peer, text)
         if addition.phase is _Phase.REACHING:
             if raft.now < addition.deadline:
                 self._reach()

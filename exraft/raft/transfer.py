@@ -42,10 +42,13 @@ class Transfer:
         if to is None:
             to = self.best()
             if to is None:
-                raft.answer(ticket, Refusal("transfer_failed", None, "there is no other voter"))
+                raft.answer(
+                    ticket,
+                    Refusal("transfer_failed", None, "there is no other voter: add a server first"),
+                )
                 return
         elif to not in raft.config.voters:
-            text = f"{to} is no voter of the cluster"
+            text = f"{to} is no voter of the cluster: add it first"
             raft.answer(ticket, Refusal("transfer_failed", to, text))
             return
         self._start(ticket, to)
@@ -64,14 +67,21 @@ class Transfer:
         self._start(NOBODY, to)
 
     def best(self) -> Peer | None:
-        """The most up-to-date voter beside this server; the first of equals."""
+        """The most up-to-date voter beside this server, of those heard lately if there are any.
+
+        The first of equals.
+        """
         raft = self._raft
+        lately = raft.now - raft.options.min_election_timeout
         best: Peer | None = None
+        merit = (False, -1)
         for peer in raft.config.voters:
             if peer == raft.me or self._leader.peers[peer].stranger:
                 continue
-            if best is None or self._leader.peers[peer].match > self._leader.peers[best].match:
+            progress = self._leader.peers[peer]
+            if (progress.heard > lately, progress.match) > merit:
                 best = peer
+                merit = (progress.heard > lately, progress.match)
         return best
 
     def _start(self, ticket: Ticket, to: Peer) -> None:
@@ -123,7 +133,8 @@ class Transfer:
         raft = self._raft
         to, self.to = self.to, None
         if self._ticket is not NOBODY:
-            text = f"{to} did not take over within an election timeout"
+            patience = self._raft.options.min_election_timeout
+            text = f"{to} did not take over within {patience:g} s: is it started, and reached?"
             raft.answer(self._ticket, Refusal("transfer_failed", to, text))
             self._ticket = NOBODY
 

@@ -30,7 +30,11 @@ def ask_voters(raft: Raft, request: PreVote | Vote) -> None:
 
 def answer_pre_vote(raft: Raft, message: PreVote) -> None:
     """Say whether a vote would be given. Changes nobody's term, vote or timer (rule 4)."""
-    granted = message.term > raft.term and not raft.hears_leader() and _deserves_vote(raft, message)
+    granted = (
+        message.term > raft.term
+        and not raft.hears_leader(message.sender)
+        and _deserves_vote(raft, message)
+    )
     raft.send(
         message.sender,
         PreVoteReply(raft.cluster, raft.me, raft.term, raft.store.store_id, message.term, granted),
@@ -41,7 +45,7 @@ def answer_vote(raft: Raft, message: Vote) -> None:
     """Give the vote of the term, or refuse it."""
     # Against a live leader the request is refused without even adopting its term, so that a server
     # that was cut off deposes nobody (rule 4; dissertation §4.2.3).
-    listening = message.force or not raft.hears_leader()
+    listening = message.force or not raft.hears_leader(message.sender)
     if listening and message.term > raft.term:
         raft.become_follower(message.term, None)
     granted = (

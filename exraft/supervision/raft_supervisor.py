@@ -36,7 +36,8 @@ PATIENCE = 5.0
 class StopServer:
     """Stop the server with `reason`, and the supervisor after it.
 
-    `patience`: seconds for handing over and for side effects to run out; None: as long as it takes.
+    `patience`: seconds for handing over and for side effects to run out, and how long a server may
+    hang beyond that; None: as long as it takes, but for side effects, which get 5 seconds then.
     """
 
     __slots__ = ("hand_over", "patience", "reason")
@@ -71,14 +72,19 @@ class RaftSupervisor(Process):
             store,
             Effects(name),
             self.actor_inbox.put,
-            standby=members.is_forgotten(spec.peer),
+            standby=False,
         )
         self._intensity = Intensity(spec.max_restarts, spec.max_seconds)
         self._child: pykka.ActorRef[Any] | None = None
         self._order: StopServer | None = None
+        self._stop_by: float | None = None
+
+    def __str__(self) -> str:
+        return self._spec.supervisor_name
 
     def on_start(self) -> None:
         self.register(self._spec.supervisor_name)
+        self._estate.standby = members.is_forgotten(self._spec.peer)
         try:
             self._start_child()
         except BaseException:
@@ -153,7 +159,18 @@ class RaftSupervisor(Process):
         if self._child is None:
             raise Exit(order.reason)
         patience = float("inf") if order.patience is None else order.patience
+        if order.patience is not None:
+            self._stop_by = monotonic() + order.patience + PATIENCE
         self._child.actor_inbox.put(Shutdown(order.reason, patience, hand_over=order.hand_over))  # type: ignore[arg-type]
+
+    def deadline(self) -> float | None:
+        return self._stop_by
+
+    def on_deadline(self, now: float) -> None:
+        """The server hangs: it is left behind."""
+        self._stop_by = None
+        assert self._order is not None
+        raise Exit(self._order.reason)
 
     def on_stop(self) -> None:
         self._end_child()

@@ -62,9 +62,29 @@ def test_the_next_cluster_of_the_same_names_knows_nothing_of_the_first() -> None
     assert not members.is_forgotten(B)
 
 
-def test_a_server_that_never_had_a_configuration_is_dropped_without_a_trace() -> None:
+def test_a_server_that_never_had_a_ballot_is_dropped_without_a_trace() -> None:
     members.note(A, TWO)
     members.drop(B)
+    assert not members.is_forgotten(B)
+
+
+def test_a_founder_that_may_have_voted_is_forgotten_although_no_cluster_has_an_id_yet() -> None:
+    founders = Config((A, B, C))
+    members.note(A, founders)
+    members.note(B, founders)
+    members.drop(B)
+    assert members.is_forgotten(B)
+    members.note(A, Config((A, B, C), cluster="here"))
+    assert members.is_forgotten(B)
+
+
+def test_when_all_founders_were_dropped_before_their_election_they_begin_anew() -> None:
+    founders = Config((A, B))
+    for peer in (A, B):
+        members.note(peer, founders)
+    for peer in (A, B):
+        members.drop(peer)
+    members.note(A, founders)
     assert not members.is_forgotten(B)
 
 

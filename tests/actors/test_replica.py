@@ -154,14 +154,14 @@ def test_only_machines_that_filter_are_asked() -> None:
 
 def test_what_is_command_says_counts_and_raising_says_no() -> None:
     on = replica(Picky())
-    assert on.accepts(lambda: True)
-    assert not on.accepts(lambda: False)
-    assert not on.accepts(lambda: None)
+    assert on.check(lambda: True) is None
+    assert "refused the command" in str(on.check(lambda: False))
+    assert "refused the command" in str(on.check(lambda: None))
 
     def fails() -> Any:
         raise SystemExit
 
-    assert not on.accepts(fails)
+    assert "raised SystemExit" in str(on.check(fails))
 
 
 # Reads.

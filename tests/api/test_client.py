@@ -152,7 +152,7 @@ def test_a_client_hands_on_what_is_wrong_with_a_command(
 
 def test_a_client_that_finds_no_server_in_time_has_written_nothing() -> None:
     client = ExRaft.client([":nobody", ":nobody2"])
-    with pytest.raises(CallTimeout, match="nothing was written") as raised:
+    with pytest.raises(CallTimeout, match="The last answer was: there is no server") as raised:
         client.write(("put", "k", 1), timeout=0.05)
     assert not maybe_applied(raised.value)
     with pytest.raises(CallTimeout) as raised:

@@ -10,7 +10,7 @@ from typing import Any
 import pykka
 import pytest
 
-from exraft import ActorRegistry, ExRaft, Peer, Role, maybe_applied
+from exraft import ActorRegistry, ExRaft, Peer, Role, StateMachine, maybe_applied
 from exraft.actors.calls import Crash
 from exraft.errors import ServerDown, ServerNotFound
 from exraft.raft.messages import PreVote, Vote
@@ -29,6 +29,7 @@ from tests.helpers import (
     done,
     elect,
     end_of,
+    held_up,
     outcome,
     start,
     start_cluster,
@@ -353,3 +354,34 @@ def test_a_death_is_no_secret_in_the_log_of_its_process(caplog: pytest.LogCaptur
         crash(raft1, RuntimeError("crashed on purpose"))
         await_restarts(raft1, 1)
     assert any(each.exc_info for each in caplog.records)
+
+
+class Lingering(StateMachine):
+    """Appends what is written, and takes its time to die."""
+
+    def __init__(self, gate: Gate) -> None:
+        self.gate = gate
+
+    def handle_write(self, command: Any, state: Any) -> Any:
+        return None, [*state, command]
+
+    def handle_read(self, query: Any, state: Any) -> Any:
+        return state
+
+    def terminate(self, reason: Any, state: Any) -> None:
+        self.gate.pass_through()
+
+
+def test_what_one_caller_has_written_keeps_its_order_over_a_crash() -> None:
+    gate = Gate()
+    ExRaft.start_server(partial(Lingering, gate), name=":raft1", **PATIENT)
+    with held_up(":raft1"):
+        ActorRegistry.deliver(":raft1", Crash(RuntimeError("on purpose")))
+        # In one batch with the crash, and in the mailbox of the dying server.
+        for number in range(3):
+            ExRaft.write_async(":raft1", number)
+    gate.await_someone()
+    last = [ExRaft.write_async(":raft1", number) for number in range(3, 6)]
+    gate.open()
+    assert [answer.get(timeout=LIMIT) for answer in last] == [None, None, None]
+    assert ExRaft.read(":raft1", "all", LIMIT) == [0, 1, 2, 3, 4, 5]

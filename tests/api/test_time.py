@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 
 from exraft import ExRaft, Peer
-from exraft.actors.calls import Ask, Reply
+from exraft.actors.calls import Ask, Read, Reply
 from exraft.raft.messages import Append, PreVote, TimeoutNow
 from tests.helpers import (
     LIMIT,
@@ -18,6 +18,7 @@ from tests.helpers import (
     Journal,
     Network,
     crash,
+    does,
     held_up,
     in_thread,
     leader_and_followers,
@@ -194,3 +195,18 @@ def test_a_leader_waits_for_a_hand_over_no_longer_than_an_election_timeout(
     leader, *_ = start_cluster(**QUICK)
     network.lose(lambda sender, to, message: isinstance(message, TimeoutNow))
     ExRaft.stop_server(leader, timeout=LIMIT)
+
+
+def test_slow_reads_keep_no_leader_from_its_heartbeats(network: Network) -> None:
+    """As many as would keep it silent for several election timeouts."""
+    pause = threading.Event()
+    machine = does(slow=lambda state: pause.wait(0.02), quick=lambda state: "quick")
+    options = {**PATIENT, "min_election_timeout": 1.0, "max_election_timeout": 1.5}
+    for name in RAFT:
+        ExRaft.start_server(machine, name=name, initial_config=RAFT, **options)
+    leader, *_ = leader_and_followers(RAFT)
+    network.watch()
+    reads = [send(leader, Read(Reply(), "slow", dirty=dirty)) for dirty in (True, False) * 75]
+    for read in reads:
+        read.get(timeout=LIMIT)
+    assert network.seen(lambda sender, to, message: isinstance(message, PreVote)) == 0

@@ -85,8 +85,10 @@ class Hand:
     # What the test does.
 
     def hear(self, *messages: Message) -> None:
-        """A batch of messages arrives."""
+        """A batch of messages arrives. An append that names no cluster is of the server's own."""
         for message in messages:
+            if isinstance(message, Append) and not message.cluster:
+                message = msgspec.structs.replace(message, cluster=self.raft.cluster)
             self.raft.step(message, self.now)
         self.carry_out()
 

@@ -510,6 +510,24 @@ def test_messages_of_another_cluster_are_dropped() -> None:
     assert hand.raft.term == 9
 
 
+def test_a_leader_of_a_cluster_without_an_id_is_not_obeyed_by_who_has_one() -> None:
+    """Rule 17: a leader always names its cluster, a committed one or its own that is to be."""
+    hand = Hand(owner=with_log(A, configuration(1, A, B, C, cluster="here"), commit=1))
+    hand.raft.step(append(E, 9, (1, 1), [command(9)], commit=2), hand.now)
+    hand.carry_out()
+    assert not hand.sent
+    assert (hand.raft.term, hand.raft.last_index, hand.raft.foreign) == (1, 1, 1)
+
+
+def test_a_leader_names_its_cluster_before_it_is_committed() -> None:
+    """Rule 17."""
+    hand = Hand()
+    hand.campaign()
+    hand.hear(vote_reply(B, 1))
+    assert {message.cluster for message in hand.told(Append)} == {hand.raft.config.cluster}
+    assert hand.raft.cluster == ""
+
+
 def test_a_server_of_another_cluster_is_not_added() -> None:
     """Rule 17."""
     cluster = Cluster(3)

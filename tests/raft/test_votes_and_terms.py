@@ -625,12 +625,22 @@ def test_a_granted_vote_gives_the_candidate_the_time_to_win() -> None:
     assert hand.raft.deadline - hand.now >= 1.0
 
 
-def test_a_leader_that_stepped_down_waits_for_an_election_timeout() -> None:
-    """Rule 6: it has heard of a leader, namely itself."""
+def test_a_leader_that_stepped_down_asks_around_before_long() -> None:
+    """Rule 6: it may be the only one with a log that is good enough."""
     hand = Hand()
     hand.elect()
     hand.hear(vote_reply(B, 2, granted=False))
-    assert hand.raft.deadline - hand.now >= 1.0
+    assert hand.raft.deadline - hand.now <= 3 * QUICK.heartbeat_timeout
+
+
+def test_a_follower_grants_its_leader_a_pre_vote_as_it_surely_leads_no_more() -> None:
+    """Rule 4: the two of them may be all that is left, and the rest lacks entries."""
+    hand = Hand()
+    hand.hear(append(B, 1, (0, 0)))
+    hand.hear(pre_vote(C, 2))
+    assert not hand.only(PreVoteReply).granted
+    hand.hear(pre_vote(B, 2))
+    assert hand.only(PreVoteReply).granted
 
 
 # What a driver is told.

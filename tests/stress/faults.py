@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from threading import Event
 from time import monotonic
+from typing import Any
 
 from exraft import ActorRegistry, Config, ExRaft, ExRaftError, Peer, Role, StateMachine, Status
 from exraft.actors.calls import Crash
@@ -21,7 +22,11 @@ from exraft.actors.transport import local
 from exraft.errors import AlreadyStarted
 from exraft.raft import Append, Message, PreVote
 
-QUICK = {"min_election_timeout": 0.3, "max_election_timeout": 0.6, "heartbeat_timeout": 0.05}
+QUICK: dict[str, Any] = {
+    "min_election_timeout": 0.3,
+    "max_election_timeout": 0.6,
+    "heartbeat_timeout": 0.05,
+}
 """Durations for clusters that elect often; in seconds."""
 ENDLESS = {"max_restarts": 1_000_000, "max_seconds": 1.0}
 """However often a server is made to die, its supervisor does not give up."""
@@ -136,7 +141,7 @@ class Faults:
     def found(self) -> None:
         names = [self._new_name() for _ in range(self.SIZE)]
         for name in names:
-            ExRaft.start_server(self._machine, name=name, initial_config=names, **QUICK, **ENDLESS)
+            ExRaft.start_server(self._machine, name=name, initial_config=names, **(QUICK | ENDLESS))
             self.running.append(name)
 
     def run(self) -> None:
@@ -337,7 +342,7 @@ class Faults:
         return leader is not None and _works(lambda: change(leader.server))
 
     def _start(self, name: str) -> None:
-        ExRaft.start_server(self._machine, name=name, min_majority=2, **QUICK, **ENDLESS)
+        ExRaft.start_server(self._machine, name=name, min_majority=2, **(QUICK | ENDLESS))
         self.running.append(name)
 
     def _stop(self, name: str) -> None:

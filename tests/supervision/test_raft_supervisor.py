@@ -7,6 +7,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
@@ -525,15 +526,34 @@ def test_a_server_that_hangs_is_left_behind_when_the_supervisor_is_stopped(
     supervisor.stop(timeout=LIMIT)
     assert ActorRegistry.names() == []
     assert not old.is_alive()
-    start()
-    assert write(10) == 10
-    gate.open()
     for waiting in (first, second):
         try:
             waiting.get(timeout=LIMIT)
         except ExRaftError as error:
             assert not isinstance(error, CallTimeout)
+    start()
+    assert write(10) == 10
+    gate.open()
     assert write(10) == 20
+
+
+def test_a_stop_with_a_timeout_leaves_a_server_behind_that_hangs_for_longer(
+    impatient: None,
+) -> None:
+    """OTP statement 29: within its timeout and our patience, whatever the server does."""
+    hook, gate = Hook(), Gate()
+    supervisor = start(hook)
+    ended = end_of(supervisor)
+    hook.at("handle_write", gate.pass_through)
+    waiting = send(NAME, Write(WriteReply(), encode(1)))
+    gate.await_someone()
+    with suppress(CallTimeout):
+        ExRaft.stop_server(NAME, timeout=0.01)
+    assert ended.wait(LIMIT)
+    assert ActorRegistry.names() == []
+    with pytest.raises(ServerDown):
+        waiting.get(timeout=LIMIT)
+    gate.open()
 
 
 def test_the_thread_of_a_server_that_was_left_behind_ends_when_it_wakes(impatient: None) -> None:
