@@ -25,7 +25,7 @@ LONGEST = 300.0
 class StartOptions(TypedDict, total=False):
     """The start options, for type checkers; see `ExRaft.start_server` for their meaning."""
 
-    initial_config: Iterable[Server]
+    initial_config: Iterable[Server] | None
     min_majority: int | None
     min_election_timeout: float
     max_election_timeout: float
@@ -71,6 +71,8 @@ def make_spec(
         if option not in DEFAULTS:
             raise OptionError(_unknown(option))
     given = {**DEFAULTS, **options}
+    if given["initial_config"] is None:
+        given["initial_config"] = ()
     founders = _founders(me, given["initial_config"], transport)
     min_majority = given["min_majority"]
     if min_majority is not None:
