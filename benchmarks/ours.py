@@ -37,7 +37,7 @@ LARGE_VALUE = b"v" * LARGE
 
 # Enough calls for a figure. Without a bound large commands would make the log gigabytes long, and
 # the samples of a short log would make it a long one.
-MOST_LARGE = 2_000
+MOST_LARGE = 8_000
 MOST_SHORT = 2_000
 
 
