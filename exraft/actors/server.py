@@ -45,6 +45,7 @@ from exraft.actors.transport import Transport
 from exraft.actors.waiting import Waiting
 from exraft.codec import copy_exception, decode
 from exraft.errors import (
+    AlreadyStarted,
     CommandTooLarge,
     DirtyReadDisabled,
     NotSerialisable,
@@ -542,16 +543,20 @@ class RaftServer(Process):
             self._watch.cancel()
         # Not a method: whoever holds the reference of a dead server shall not hold its state.
         self.actor_inbox.undelivered = partial(_give_to_successor, self._me.name, self._why)
+        for call in self._calls():
+            call.abandon(self._why)
         if self._named and not estate.ending and estate.reservation is None:
-            estate.reservation = ActorRegistry.reserve(self._me.name, bearer=self.actor_ref)
+            try:
+                estate.reservation = ActorRegistry.reserve(self._me.name, bearer=self.actor_ref)
+            except AlreadyStarted as error:
+                # Somebody has taken the name away from it, and the next life will not get it.
+                logger.error("%s can't keep its name: %s", self._me, error)
         for item in (*self._held, *self._batch):
             if isinstance(item, Call):
                 # At once, as they came before those that wait in the mailbox.
                 _give_to_successor(self._me.name, self._why, item)
             else:
                 self.hand_back([item])
-        for call in self._calls():
-            call.abandon(self._why)
 
     def left_behind(self) -> None:
         """Its thread hangs: tell who waits for it, from another one."""
@@ -623,11 +628,8 @@ def _lives(peer: Peer) -> bool:
     return peer.node != node() or ActorRegistry.get_by_name(supervisor_name(peer.name)) is not None
 
 
-class _HandingOver:
-    """The ticket of the hand-over before a stop."""
-
-
-_HANDING_OVER: Any = _HandingOver()
+_HANDING_OVER: Any = object()
+"""The ticket of the hand-over before a stop, which no caller waits for."""
 
 
 def copy_reason(reason: object) -> object:

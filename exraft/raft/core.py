@@ -199,7 +199,7 @@ class Raft:
 
     @property
     def committed_in_term(self) -> bool:
-        """Whether an entry of this term is committed: reads and changes wait for it."""
+        """Whether an entry of this term is committed: changes of members wait for it."""
         return self.store.term_at(self.commit_index) == self.term and self.commit_index > 0
 
     @property

@@ -274,3 +274,8 @@ def test_nothing_of_a_refused_start_is_made() -> None:
     assert made == []
     ExRaft.start_server(partial(build), {}, name=":raft1")
     assert len(made) == 1
+
+
+def test_an_initial_config_of_none_is_as_good_as_none_at_all() -> None:
+    start(":raft1", initial_config=None)
+    assert ExRaft.await_leader(":raft1", 30.0).name == ":raft1"

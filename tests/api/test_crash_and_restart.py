@@ -11,7 +11,7 @@ import pykka
 import pytest
 
 from exraft import ActorRegistry, ExRaft, Peer, Role, StateMachine, maybe_applied
-from exraft.actors.calls import Crash
+from exraft.actors.calls import AwaitLeader, Crash, Reply
 from exraft.errors import ServerDown, ServerNotFound
 from exraft.raft.messages import PreVote, Vote
 from tests.helpers import (
@@ -31,6 +31,7 @@ from tests.helpers import (
     end_of,
     held_up,
     outcome,
+    send,
     start,
     start_cluster,
     supervisor_of,
@@ -385,3 +386,20 @@ def test_what_one_caller_has_written_keeps_its_order_over_a_crash() -> None:
     gate.open()
     assert [answer.get(timeout=LIMIT) for answer in last] == [None, None, None]
     assert ExRaft.read(":raft1", "all", LIMIT) == [0, 1, 2, 3, 4, 5]
+
+
+def test_who_waits_is_told_of_a_death_even_if_the_name_was_taken_away() -> None:
+    raft1 = start(":raft1", min_majority=2)
+    ref = ActorRegistry.get_by_name(raft1.name)
+    assert ref is not None
+    waiting = send(raft1, AwaitLeader(Reply()))
+    ExRaft.ping(raft1, LIMIT)
+    given_up = end_of(supervisor_of(raft1))
+    ActorRegistry.unregister_name(raft1.name)
+    usurper = pykka.ThreadingActor.start()
+    ActorRegistry.register_name(raft1.name, usurper)
+    ref.stop(block=False)
+    with pytest.raises(ServerDown):
+        waiting.get(timeout=LIMIT)
+    assert given_up.wait(LIMIT)
+    usurper.stop()

@@ -11,6 +11,7 @@ from exraft.actors.calls import Read, Reply, Transfer, Write, WriteReply
 from exraft.actors.server import current_server
 from exraft.codec import encode
 from exraft.errors import (
+    CallTimeout,
     CommandDropped,
     CommandTooLarge,
     NoLeader,
@@ -25,6 +26,7 @@ from exraft.raft.messages import AppendReply, TimeoutNow
 from tests.helpers import (
     LIMIT,
     PATIENT,
+    QUICK,
     RAFT,
     KeyValueStore,
     Network,
@@ -316,3 +318,18 @@ def test_a_command_within_the_callers_limit_is_refused_by_a_stricter_leader() ->
     data = encode(("put", "k", "x" * 200))
     with pytest.raises(CommandTooLarge, match="the limit is 100"):
         send(leader, Write(WriteReply(), data)).get(timeout=LIMIT)
+
+
+def test_a_hand_over_that_ends_with_somebody_else_has_failed() -> None:
+    leader, *_ = start_cluster(**QUICK)
+    # It can never be elected: it wants five votes of four.
+    start(":raft4", min_majority=5, **QUICK)
+    ExRaft.add_server(leader, ":raft4", LIMIT)
+    with pytest.raises(TransferFailed, match="was elected, not :raft4"):
+        ExRaft.transfer_leadership(leader, ":raft4", LIMIT)
+
+
+def test_who_waits_for_a_leader_in_vain_is_told_what_to_look_at() -> None:
+    start(":raft1", min_majority=2)
+    with pytest.raises(CallTimeout, match="it knows no leader.*add_server"):
+        ExRaft.await_leader(":raft1", timeout=0.01)

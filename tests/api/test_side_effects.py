@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from exraft import ExRaft, maybe_applied
-from exraft.errors import Overloaded
+from exraft.errors import Overloaded, SelfCall
 from exraft.raft.messages import AppendReply
 from tests.helpers import (
     LIMIT,
@@ -202,3 +202,23 @@ def test_the_queue_of_side_effects_is_bounded_and_in_the_status(
     gate.open()
     wait_until(lambda: ExRaft.status(":raft1").side_effects == 0, "they have run")
     assert ExRaft.write(":raft1", "act") == "ok"
+
+
+def test_a_side_effect_that_would_stop_its_own_server_is_refused() -> None:
+    """The server waits for its side effects, so it would wait for itself."""
+    outcomes: list[Exception] = []
+    told = threading.Event()
+
+    def stop() -> None:
+        try:
+            ExRaft.stop_server(":raft1")
+        except SelfCall as error:
+            outcomes.append(error)
+        told.set()
+
+    machine = does(stop=lambda state: (None, state, [stop]))
+    ExRaft.start_server(machine, name=":raft1", **PATIENT)
+    ExRaft.write(":raft1", "stop", LIMIT)
+    assert told.wait(LIMIT)
+    assert "another thread" in str(outcomes[0])
+    assert ExRaft.ping(":raft1", LIMIT) == "pong"
