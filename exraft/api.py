@@ -29,6 +29,7 @@ from exraft.actors.calls import (
 )
 from exraft.actors.effects import current_worker
 from exraft.actors.future import OneLockFuture
+from exraft.actors.process import send
 from exraft.actors.registry import ActorRegistry
 from exraft.actors.spec import supervisor_name
 from exraft.actors.status import Status
@@ -144,7 +145,7 @@ class ExRaft:
             raise ServerNotFound(peer)
         ended: OneLockFuture[None] = OneLockFuture()
         watch = watching.monitor(supervisor, lambda down: ended.set())
-        supervisor.actor_inbox.put(StopServer(reason, timeout))  # type: ignore[arg-type]
+        send(supervisor, StopServer(reason, timeout))
         try:
             ended.get(timeout=timeout)
         except pykka.Timeout:
@@ -340,7 +341,7 @@ def _stop_all_servers(pid: int) -> None:
         watching.monitor(ref, lambda down, future=future: future.set())  # type: ignore[misc]
         # Without handing over: the others stop as well.
         order = StopServer("shutdown", EXIT_PATIENCE, hand_over=False)
-        ref.actor_inbox.put(order)  # type: ignore[arg-type]
+        send(ref, order)
     for future in ended:
         try:
             future.get(timeout=max(0.0, deadline - monotonic()))

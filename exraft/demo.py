@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from exraft.actors.calls import Crash
+from exraft.actors.process import send
 from exraft.actors.registry import ActorRegistry
 from exraft.actors.spec import supervisor_name
 from exraft.actors.status import Status
@@ -271,7 +272,7 @@ def crash(name: str) -> None:
     ref = ActorRegistry.get_by_name(name)
     if ref is None:
         raise ServerNotFound(as_peer(name))
-    ref.actor_inbox.put(Crash(RuntimeError("crashed on purpose")))  # type: ignore[arg-type]
+    send(ref, Crash(RuntimeError("crashed on purpose")))
 
 
 def stop_all(names: Iterable[str]) -> None:

@@ -30,7 +30,16 @@ from exraft.actors.registry import ActorRegistry
 from exraft.actors.watching import Down, Monitor, ProcessRef
 from exraft.errors import StartFailed
 
-__all__ = ["DEFERRED", "Exit", "ExitSignal", "Process", "ProcessDown", "is_orderly", "send_exit"]
+__all__ = [
+    "DEFERRED",
+    "Exit",
+    "ExitSignal",
+    "Process",
+    "ProcessDown",
+    "is_orderly",
+    "send",
+    "send_exit",
+]
 
 logger = logging.getLogger("exraft.actors")
 
@@ -83,7 +92,15 @@ def send_exit(ref: pykka.ActorRef[Any], reason: object) -> None:
     """
     if not isinstance(ref, ProcessRef):
         raise TypeError(f"{ref} has no exit reasons: use its stop()")
-    ref.actor_inbox.put(cast(Any, ExitSignal(reason)))
+    send(ref, ExitSignal(reason))
+
+
+def send(ref: pykka.ActorRef[Any], message: object) -> None:
+    """Put a message object, as it is, into the mailbox of a process; nobody waits for an answer.
+
+    Pykka's `tell` would put an envelope around it. After the process has ended it is refused.
+    """
+    cast(Mailbox, ref.actor_inbox).put(message)
 
 
 def leave_behind(ref: pykka.ActorRef[Any]) -> None:

@@ -17,7 +17,7 @@ from exraft.actors import members, watching
 from exraft.actors.calls import Shutdown
 from exraft.actors.effects import Effects
 from exraft.actors.future import OneLockFuture
-from exraft.actors.process import Exit, Process, is_orderly, leave_behind
+from exraft.actors.process import Exit, Process, is_orderly, leave_behind, send
 from exraft.actors.server import RaftServer
 from exraft.actors.spec import Estate, ServerSpec
 from exraft.actors.transport import Transport
@@ -161,7 +161,7 @@ class RaftSupervisor(Process):
         patience = float("inf") if order.patience is None else order.patience
         if order.patience is not None:
             self._stop_by = monotonic() + order.patience + PATIENCE
-        self._child.actor_inbox.put(Shutdown(order.reason, patience, hand_over=order.hand_over))  # type: ignore[arg-type]
+        send(self._child, Shutdown(order.reason, patience, hand_over=order.hand_over))
 
     def deadline(self) -> float | None:
         return self._stop_by
@@ -185,7 +185,7 @@ class RaftSupervisor(Process):
         if child is not None:
             ended: OneLockFuture[None] = OneLockFuture()
             watching.monitor(child, lambda down: ended.set())
-            child.actor_inbox.put(Shutdown("shutdown", 0.0, hand_over=False))  # type: ignore[arg-type]
+            send(child, Shutdown("shutdown", 0.0, hand_over=False))
             try:
                 ended.get(timeout=PATIENCE)
             except pykka.Timeout:
