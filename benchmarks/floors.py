@@ -11,11 +11,12 @@ from _thread import LockType, allocate_lock
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from queue import SimpleQueue
+from time import perf_counter
 from typing import Any
 
 import pykka
 
-from benchmarks.measure import Measured, Plan, Work, blocking, compared, pipelined
+from benchmarks.measure import Measured, Plan, Work, blocking, compared, pipelined, timed
 from benchmarks.rows import LARGE, Row
 
 PING_PONG = "ping-pong"
@@ -24,6 +25,9 @@ MAILBOX = "mailbox"
 MAILBOX_PIPELINED = "mailbox.pipelined"
 KEPT = "kept.large"
 """What fresh memory costs: a large command serialised and kept, as a log must keep it."""
+
+THREAD_RESTART = "thread.restart"
+"""The least that a supervisor of threads must do: one ends, its owner starts the next."""
 
 MOST_KEPT = 2_000
 
@@ -50,6 +54,36 @@ class _OneLockFuture:
 class _Echo(pykka.ThreadingActor):
     def on_receive(self, message: Any) -> Any:
         return message
+
+
+class _Heir:
+    """A thread that can be told to end, and an owner who then starts the next one."""
+
+    def __init__(self) -> None:
+        self._orders: SimpleQueue[bool] = SimpleQueue()
+        self._deaths: SimpleQueue[float | None] = SimpleQueue()
+        self._lives: SimpleQueue[float] = SimpleQueue()
+        self._owner = threading.Thread(target=self._own)
+        self._owner.start()
+        self._deaths.put(perf_counter())
+        self._lives.get()
+
+    def _own(self) -> None:
+        while (died := self._deaths.get()) is not None:
+            threading.Thread(target=self._live, args=(died,)).start()
+
+    def _live(self, died: float) -> None:
+        self._lives.put(perf_counter() - died)
+        self._deaths.put(perf_counter() if self._orders.get() else None)
+
+    def restart(self) -> float:
+        """Seconds from just before the note of a thread's death until the next thread runs."""
+        self._orders.put(True)
+        return self._lives.get()
+
+    def close(self) -> None:
+        self._orders.put(False)
+        self._owner.join()
 
 
 @contextmanager
@@ -87,6 +121,7 @@ def running() -> Iterator[Mapping[str, Measured]]:
     for thread in threads:
         thread.start()
     echo = _Echo.start()
+    heir = _Heir()
     try:
         yield {
             PING_PONG: blocking(ping),
@@ -94,8 +129,10 @@ def running() -> Iterator[Mapping[str, Measured]]:
             MAILBOX: blocking(lambda: send().get()),
             MAILBOX_PIPELINED: pipelined(send, _OneLockFuture.get),
             KEPT: blocking(keep, most=MOST_KEPT),
+            THREAD_RESTART: timed(heir.restart),
         }
     finally:
+        heir.close()
         echo.stop()
         pings.put(None)
         mailbox.put(None)
@@ -106,6 +143,7 @@ def running() -> Iterator[Mapping[str, Measured]]:
 def measure(subject: str, plan: Plan) -> Iterator[Row]:
     """The floors as rows of their own."""
     with running() as floors:
-        works = [Work(name, "ms", floors[name]) for name in (PING_PONG, PYKKA_ASK, MAILBOX)]
+        each = (PING_PONG, PYKKA_ASK, MAILBOX, THREAD_RESTART)
+        works = [Work(name, "ms", floors[name]) for name in each]
         works += [Work(name, "1/s", floors[name]) for name in (MAILBOX_PIPELINED, KEPT)]
         yield from compared(subject, works, floors, plan)

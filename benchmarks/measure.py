@@ -49,6 +49,7 @@ class Plan:
     short_log: int = 1_000
     long_log: int = 200_000
     many_keys: int = 100_000
+    many_children: int = 1_000
     peer_log: int = 20_000
 
     def wants(self, subject: str, *names: str) -> bool:
@@ -129,6 +130,29 @@ def blocking(call: Callable[[], object], threads: int = 1, most: int | None = No
     return measured
 
 
+def timed(call: Callable[[], float]) -> Measured:
+    """One caller calls again and again; each call says how many seconds of it are to count."""
+
+    def measured(seconds: float) -> Sample:
+        laps = []
+        used = process_time()
+        began = perf_counter()
+        deadline = began + seconds
+        while perf_counter() < deadline:
+            laps.append(call())
+        elapsed = perf_counter() - began
+        used = process_time() - used
+        laps.sort()
+        return Sample(
+            rate=len(laps) / elapsed,
+            p50=median(laps),
+            p99=laps[int(len(laps) * 0.99)],
+            cpu=used / len(laps),
+        )
+
+    return measured
+
+
 def pipelined(
     submit: Callable[[], Handle], wait: Callable[[Handle], object], most: int | None = None
 ) -> Measured:
@@ -170,20 +194,24 @@ def compared(
     """Measure the works in turn, over and over, and each time the floors that they need first.
 
     The machine's pace changes by the minute: what is compared is taken in the same round, and the
-    ratio of a row is the median of the ratios of its rounds.
+    ratio of a row is the median of the ratios of its rounds. Works with the same `run` are rows of
+    the same samples.
     """
     chosen = [work for work in works if plan.wants(subject, work.name)]
     bases: dict[str, list[Sample]] = {work.floor: [] for work in chosen if work.floor is not None}
     samples: dict[str, list[Sample]] = {work.name: [] for work in chosen}
-    for work in chosen:
-        log.info("%s, warming up", work.name)
-        work.run(plan.seconds / 5)
+    for run, name in {work.run: work.name for work in chosen}.items():
+        log.info("%s, warming up", name)
+        run(plan.seconds / 5)
     for again in range(1, plan.repetitions + 1):
         for name, taken in bases.items():
             taken.append(floors[name](plan.seconds / 2))
+        fresh: dict[Measured, Sample] = {}
         for work in chosen:
-            log.info("%s, %d of %d", work.name, again, plan.repetitions)
-            samples[work.name].append(work.run(plan.seconds))
+            if work.run not in fresh:
+                log.info("%s, %d of %d", work.name, again, plan.repetitions)
+                fresh[work.run] = work.run(plan.seconds)
+            samples[work.name].append(fresh[work.run])
     for work in chosen:
         yield _row(subject, work, samples[work.name], bases[work.floor] if work.floor else [])
 

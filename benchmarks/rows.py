@@ -79,6 +79,10 @@ TARGETS: dict[tuple[str, bool], Target] = {
     ("exraft/memory", False): Target(at_most=PAYLOAD + 400),
     ("exraft/leader.first", False): Target(at_most=500),
     ("exraft/leader.first", True): Target(at_most=500),
+    ("exraft/restart", False): Target(at_most=6.0),
+    ("exraft/restart.bare", True): Target(at_most=2.5),
+    ("exraft/restart.pykka", False): Target(at_most=6.0),
+    ("exraft/restart.pykka.bare", True): Target(at_most=2.5),
 }
 
 # Differences under 1.5x mean little on a machine that others use too.
@@ -111,6 +115,7 @@ PINNED_QUOTIENTS: tuple[tuple[str, str, str, Target], ...] = (
         "size.short.pipelined",
         Target(at_least=1 / _NOISE),
     ),
+    ("restart of 1 in many / of the only one", "restart.many", "restart", Target(at_most=_NOISE)),
 )
 
 # A local read that may be stale asks nobody: nothing to be ahead of.

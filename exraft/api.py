@@ -6,16 +6,11 @@ what servers do with it.
 
 from __future__ import annotations
 
-import atexit
-import logging
-import os
-from collections.abc import Iterable
-from time import monotonic
+from collections.abc import Iterable, Mapping
 from typing import Any, Unpack
 
 import pykka
 
-from exraft.actors import watching
 from exraft.actors.calls import (
     Ask,
     AwaitLeader,
@@ -28,24 +23,22 @@ from exraft.actors.calls import (
     TriggerElection,
 )
 from exraft.actors.effects import current_worker
-from exraft.actors.future import OneLockFuture
-from exraft.actors.process import send
 from exraft.actors.registry import ActorRegistry
-from exraft.actors.spec import supervisor_name
+from exraft.actors.spec import Estate, supervisor_name
 from exraft.actors.status import Status
 from exraft.actors.transport import local
-from exraft.calling import call, check_timeout, local_peer, send_write
+from exraft.calling import call, local_peer, send_write
+from exraft.child_spec import ChildSpec
 from exraft.client import Client
-from exraft.codec import copy_exception, own_copy, without_frames
+from exraft.codec import own_copy
 from exraft.describe import describe_context, describe_log
-from exraft.errors import AlreadyStarted, CallTimeout, SelfCall, ServerNotFound, StartFailed
+from exraft.errors import SelfCall, ServerNotFound
+from exraft.limits import check_timeout
 from exraft.machine import MachineFactory, StateMachine
 from exraft.names import Peer, Role, Server, as_peer, node
 from exraft.options import StartOptions, make_spec
 from exraft.storage import MemoryStore
-from exraft.supervision import RaftSupervisor, StopServer
-
-logger = logging.getLogger("exraft")
+from exraft.supervision import SupervisorNotFound, raft
 
 _EMPTY: Any = []
 """The default init_arg. Never handed out: it is serialised at once."""
@@ -74,7 +67,7 @@ class ExRaft:
         *,
         name: str,
         **options: Unpack[StartOptions],
-    ) -> pykka.ActorRef[RaftSupervisor]:
+    ) -> pykka.ActorRef[Any]:
         """Start a server's supervisor, and under it the server (ExRaft `start_server/3`).
 
         Returns when the machine's `init` has returned.
@@ -109,16 +102,7 @@ class ExRaft:
             AlreadyStarted: the name is taken.
             StartFailed: `init` raised; nothing is left running or registered.
         """
-        spec = make_spec(machine, init_arg, name, options, local)
-        taken = ActorRegistry.get_by_name(spec.peer.name)
-        if taken is not None:
-            raise AlreadyStarted(taken, spec.peer.name)
-        try:
-            return RaftSupervisor.start(spec, MemoryStore(), local)
-        except StartFailed as error:
-            failure = _start_error(name, error)
-        # Not in the handler, which would put another error in the place of the failure's cause.
-        raise failure
+        return raft.start(_estate(machine, init_arg, name, options))
 
     @staticmethod
     def stop_server(
@@ -143,19 +127,10 @@ class ExRaft:
         supervisor = ActorRegistry.get_by_name(supervisor_name(peer.name))
         if supervisor is None:
             raise ServerNotFound(peer)
-        ended: OneLockFuture[None] = OneLockFuture()
-        watch = watching.monitor(supervisor, lambda down: ended.set())
-        send(supervisor, StopServer(reason, timeout))
         try:
-            ended.get(timeout=timeout)
-        except pykka.Timeout:
-            watch.cancel()
-            raise CallTimeout(
-                peer,
-                timeout,
-                next_step="it goes on stopping: a callback or a side effect may hold it up",
-                maybe_applied=False,
-            ) from None
+            raft.stop(supervisor, peer, reason, timeout)
+        except SupervisorNotFound:
+            raise ServerNotFound(peer) from None
 
     @staticmethod
     def await_leader(server: Server, timeout: float | None = 60.0) -> Peer:
@@ -310,43 +285,16 @@ def _change(server: Server, other: Server, timeout: float | None, *, add: bool) 
     call(server, Change(ChangeReply(), peer, add=add, patience=patience), timeout)
 
 
-def _start_error(name: str, error: StartFailed) -> Exception:
-    """What a failed start of a supervisor, or of the server under it, says to the caller."""
-    cause: object = error
-    while isinstance(cause, StartFailed):
-        cause = cause.cause
-    if isinstance(cause, AlreadyStarted):
-        return without_frames(cause)
-    if isinstance(cause, BaseException):
-        return StartFailed(name, copy_exception(cause, None, maybe_applied=False))
-    return StartFailed(name, cause)
+def child_spec(
+    machine: MachineFactory, init_arg: Any, name: str, options: Mapping[str, Any]
+) -> ChildSpec:
+    """Return how a tree starts a server; for `StateMachine.child_spec`, which says more.
+
+    Raises:
+        OptionError, TypeError, NotSerialisable: as `ExRaft.start_server`, at once.
+    """
+    return raft.child_spec(_estate(machine, init_arg, name, options))
 
 
-EXIT_PATIENCE = 1.0
-"""Seconds that all servers together are given to stop when the interpreter exits."""
-
-
-def _stop_all_servers(pid: int) -> None:
-    """Stop what a script forgot to stop, `terminate` callbacks included."""
-    if os.getpid() != pid:
-        return
-    deadline = monotonic() + EXIT_PATIENCE
-    ended: list[OneLockFuture[None]] = []
-    for name in ActorRegistry.names():
-        ref = ActorRegistry.get_by_name(name)
-        if ref is None or not issubclass(ref.actor_class, RaftSupervisor):
-            continue
-        future: OneLockFuture[None] = OneLockFuture()
-        ended.append(future)
-        watching.monitor(ref, lambda down, future=future: future.set())  # type: ignore[misc]
-        # Without handing over: the others stop as well.
-        order = StopServer("shutdown", EXIT_PATIENCE, hand_over=False)
-        send(ref, order)
-    for future in ended:
-        try:
-            future.get(timeout=max(0.0, deadline - monotonic()))
-        except pykka.Timeout:
-            logger.warning("a server did not stop within %g s at the exit", EXIT_PATIENCE)
-
-
-atexit.register(_stop_all_servers, os.getpid())
+def _estate(machine: object, init_arg: Any, name: str, options: Mapping[str, Any]) -> Estate:
+    return Estate(make_spec(machine, init_arg, name, options, local), MemoryStore(), local)

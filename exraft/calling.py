@@ -6,15 +6,16 @@ mean.
 
 from __future__ import annotations
 
-import math
 from typing import Any, Final
 
+from exraft.actors import lineage
 from exraft.actors.calls import Call, Write, WriteReply
 from exraft.actors.registry import ActorRegistry
 from exraft.actors.server import current_server
 from exraft.actors.watching import ProcessRef
 from exraft.codec import encode, encode_command
 from exraft.errors import Overloaded, SelfCall, ServerNotFound
+from exraft.limits import check_timeout
 from exraft.names import Peer, Server, as_peer, node
 
 MAX_QUEUED: Final = 100_000
@@ -43,7 +44,9 @@ def deliver(peer: Peer, message: Call) -> None:
     Raises:
         ServerNotFound: nobody has that name.
         Overloaded: too much waits there already.
+        Exit: this thread was given up.
     """
+    lineage.must_go_on()
     message.reply.server = peer
     ref = ActorRegistry.get_by_name(peer.name)
     if not isinstance(ref, ProcessRef):
@@ -89,17 +92,3 @@ def send_write(server: Server, command: Any) -> Write:
     except (Overloaded, ServerNotFound) as error:
         write.reply.fail(error)
     return write
-
-
-def check_timeout(timeout: object) -> None:
-    """Refuse what is no timeout of a call: seconds, or None to wait for ever.
-
-    Raises:
-        ValueError: the message says what is wanted.
-    """
-    if timeout is None:
-        return
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
-        raise ValueError(f"timeout is a number of seconds, or None, not {timeout!r}")
-    if math.isnan(timeout) or timeout < 0 or math.isinf(timeout):
-        raise ValueError(f"timeout={timeout!r}: a finite number of seconds from 0 on is wanted")

@@ -15,7 +15,7 @@ import pykka
 
 from exraft.actors.calls import AwaitLeader, Read, Reply, Write, WriteReply
 from exraft.actors.server import current_server
-from exraft.calling import check_timeout, deliver, encode_for, local_peer
+from exraft.calling import deliver, encode_for, local_peer
 from exraft.codec import own_copy
 from exraft.errors import (
     CallTimeout,
@@ -28,6 +28,7 @@ from exraft.errors import (
     ServerNotFound,
     Transferring,
 )
+from exraft.limits import check_timeout
 from exraft.names import Peer, Server
 
 PATIENCE = 60.0

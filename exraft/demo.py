@@ -14,13 +14,14 @@ from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, TypeVar
 
+import pykka
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from exraft.actors.calls import Crash
-from exraft.actors.process import send
+from exraft.actors.ending import send
 from exraft.actors.registry import ActorRegistry
 from exraft.actors.spec import supervisor_name
 from exraft.actors.status import Status
@@ -28,9 +29,12 @@ from exraft.api import ExRaft
 from exraft.errors import ExRaftError, Redirect, ServerNotFound, maybe_applied
 from exraft.machine import StateMachine, WriteResult
 from exraft.names import Peer, Role, as_peer
+from exraft.supervision import ChildSpec, Node, Supervisor, print_tree, tree
 
 FOUNDERS = (":raft1", ":raft2", ":raft3")
 NEWCOMER = ":raft4"
+SHOP = ":shop"
+STOCK = (":stock1", ":stock2", ":stock3")
 
 WRITERS = 8
 WRITES = 250
@@ -67,6 +71,13 @@ class KeyValueStore(StateMachine):
         return state if query is None else state.get(query)
 
 
+class Mailer(pykka.ThreadingActor):
+    """An ordinary actor of Pykka's, which knows nothing of supervisors."""
+
+    def on_receive(self, message: Any) -> None:
+        raise ValueError(f"{message!r} is no letter")
+
+
 class Unexpected(Exception):
     """The story took another turn than it should have."""
 
@@ -95,6 +106,9 @@ def tell(console: Console, pause: float = 0.0, **options: Any) -> bool:
             story.check(False, f"{type(error).__name__}: {error}")
         finally:
             stop_all((*FOUNDERS, NEWCOMER))
+            shop = ActorRegistry.get_by_name(SHOP)
+            if shop is not None:
+                shop.stop()
     seconds = perf_counter() - began
     console.print()
     if story.failed:
@@ -170,6 +184,9 @@ def _tell(story: _Story, options: dict[str, Any]) -> None:
     )
     story.table(rest)
 
+    story.step("Servers stand in a tree beside other actors: what crashes is started again")
+    _crash_in_a_tree(story, options)
+
 
 def _crash_in_mid_traffic(story: _Story, leader: Peer, everyone: tuple[str, ...]) -> None:
     traffic = Traffic(everyone)
@@ -208,6 +225,53 @@ def _crash_in_mid_traffic(story: _Story, leader: Peer, everyone: tuple[str, ...]
     )
     story.check(not traffic.refused & state.keys(), "none is there that surely was not applied")
     story.table(everyone)
+
+
+def _crash_in_a_tree(story: _Story, options: dict[str, Any]) -> None:
+    founding = {"initial_config": list(STOCK), **options}
+    stock = [KeyValueStore.child_spec(name=name, **founding) for name in STOCK]
+    story.show(f"names = {_literal(list(STOCK))}")
+    story.show("stock = [KeyValueStore.child_spec(name=n, initial_config=names) for n in names]")
+    mailer = ChildSpec(id="mailer", start=(Mailer, (), {}))
+    story.show('mailer = ChildSpec(id="mailer", start=(Mailer, (), {}))    # a plain Pykka actor')
+    Supervisor.start([Supervisor.child_spec(stock, id="stock"), mailer], name=SHOP)
+    story.show('children = [Supervisor.child_spec(stock, id="stock"), mailer]')
+    story.show(f"Supervisor.start(children, name={_literal(SHOP)})")
+    leader = story.call(ExRaft.await_leader, STOCK[0])
+    client = ExRaft.client(STOCK)
+    story.call(client.write, ("put", "pears", "twelve"), timeout=PATIENCE)
+
+    before = list(_everyone(tree(SHOP, PATIENCE)))
+    crash(leader.name)
+    story.show(f"crash({_literal(leader)})")
+    postman = next(node.ref for node in before if node.id == mailer.id)
+    assert postman is not None
+    postman.tell("a parcel")
+    story.show('mailer.tell("a parcel")    # at which it raises')
+
+    def recovered() -> bool:
+        after = list(_everyone(tree(SHOP, PATIENCE)))
+        restarts = sum(node.restarts for node in after)
+        return restarts == 2 and all(node.state == "running" for node in after)
+
+    story.check(wait_until(recovered), "each was started again by its own supervisor")
+    left_alone = {node.ref for node in before} & {node.ref for node in _everyone(tree(SHOP))}
+    story.check(len(left_alone) == len(before) - 2, "all others were left alone")
+    story.check(
+        story.call(client.read, "pears", timeout=PATIENCE) == ("twelve", 1),
+        "nothing was lost",
+    )
+    story.show(f"print_tree({_literal(SHOP)})")
+    story.tree(SHOP)
+    story.call(Supervisor.stop, SHOP)
+    left = [name for name in ActorRegistry.names() if name in (SHOP, *STOCK)]
+    story.check(not left, "whoever hung in the tree has stopped with it")
+
+
+def _everyone(node: Node) -> Iterator[Node]:
+    yield node
+    for child in node.children:
+        yield from _everyone(child)
 
 
 class Traffic:
@@ -414,6 +478,9 @@ class _Story:
 
     def table(self, names: Iterable[str]) -> None:
         self._console.print(servers_table(names))
+
+    def tree(self, name: str) -> None:
+        print_tree(name, self._console, timeout=PATIENCE)
 
     def _answer(self, text: str, seconds: float) -> None:
         self._print(f"        {text}  ({_milliseconds(seconds)})", "dim")

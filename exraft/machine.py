@@ -10,6 +10,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from enum import Enum
+from pkgutil import resolve_name
 from typing import Any, Final, TypeAlias
 
 from exraft.child_spec import ChildSpec
@@ -121,17 +122,19 @@ class StateMachine(ABC):
     def child_spec(cls, init_arg: Any = _ABSENT, *, name: str, **options: Any) -> ChildSpec:
         """Return how a supervision tree starts a server of this machine.
 
-        Takes what `ExRaft.start_server` takes, which checks it when the child starts. The
-        child's id is `name`, so that servers of one machine can stand in one tree; it is a
-        permanent supervisor without limit for its shutdown, as `start_server` starts one.
+        Takes what `ExRaft.start_server` takes, and refuses what it refuses, at once. The child's
+        id is `name`, so that servers of one machine can stand in one tree; it is a permanent
+        supervisor without limit for its shutdown.
+
+        The server's log belongs to the spec: when its own supervisor gives up, and the tree starts
+        another, the server is the member that it was. So it is after `ExRaft.stop_server`, which
+        in a tree is a restart: `Supervisor.terminate_child` stops it for good, and it forgets
+        when the spec is gone. One spec starts one server at a time.
         """
-        args = (cls,) if init_arg is _ABSENT else (cls, init_arg)
-        return ChildSpec(
-            id=name,
-            # By name: a machine must not import the API, which stands above it.
-            start=("exraft.api:ExRaft.start_server", args, {"name": name, **options}),
-            type="supervisor",
-        )
+        # By name: a machine must not import the API, which stands above it.
+        make = resolve_name("exraft.api:child_spec")
+        spec: ChildSpec = make(cls, [] if init_arg is _ABSENT else init_arg, name, options)
+        return spec
 
 
 MachineFactory: TypeAlias = Callable[[], StateMachine]

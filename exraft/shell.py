@@ -33,6 +33,8 @@ from exraft.demo import (
 )
 from exraft.errors import ExRaftError, NoLeader, ServerNotFound
 from exraft.names import Peer, as_peer, check_name
+from exraft.supervision import print_tree
+from exraft.supervision.at_exit import roots
 
 PATIENCE = 5.0
 """Seconds that a line may take."""
@@ -133,6 +135,7 @@ class Shell:
                 self._get, ("KEY", "SERVER"), 1, "read; with SERVER its own, maybe old, value"
             ),
             "status": _Command(self._status, (), 0, "show all servers"),
+            "tree": _Command(self._tree, (), 0, "show who supervises whom, and how they fare"),
             "log": _Command(self._log, ("SERVER",), 1, "show the log of SERVER, or of the leader"),
             "crash": _Command(self._crash, ("SERVER",), 0, "raise an exception in its loop"),
             "stop": _Command(self._stop, ("SERVER",), 0, "stop it in order; its log is dropped"),
@@ -232,6 +235,13 @@ class Shell:
 
     def _status(self) -> None:
         self._show(servers_table(self._names))
+
+    def _tree(self) -> None:
+        self._running()
+        console = Console(file=self._out, highlight=False)
+        for root in roots():
+            print_tree(root, console, timeout=PATIENCE)
+        self._out.flush()
 
     def _log(self, server: str | None = None) -> None:
         ExRaft.inspect(self._leader() if server is None else server, "log")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from time import monotonic
 
 import pytest
 
 from exraft import ActorRegistry
 from exraft.actors.transport import local
-from exraft.supervision import RaftSupervisor, StopServer
-from tests.helpers import LIMIT, Journal, Network, end_of
+from exraft.supervision.at_exit import stop_all
+from tests.helpers import LIMIT, Journal, Network
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +18,7 @@ def _leaves_nothing() -> Iterator[None]:
     """Stop every server; fail the test that leaves a name, a thread or a hook all the same."""
     before = set(threading.enumerate())
     yield
-    left = stop_all_servers()
+    left = [f"{ref}, still running" for ref in stop_all(LIMIT)]
     left += [f"the name {name}" for name in ActorRegistry.names()]
     left += [
         f"the thread {thread.name}"
@@ -46,20 +45,3 @@ def network() -> Iterator[Network]:
 def journal() -> Journal:
     """What machines write down of their callbacks."""
     return Journal()
-
-
-def stop_all_servers() -> list[str]:
-    """Stop every server of the process at once; return those that did not end."""
-    stopping: list[tuple[str, threading.Event]] = []
-    for name in ActorRegistry.names():
-        ref = ActorRegistry.get_by_name(name)
-        if ref is not None and issubclass(ref.actor_class, RaftSupervisor):
-            stopping.append((name, end_of(ref)))
-            # Without handing over: the others stop as well.
-            ref.actor_inbox.put(StopServer("shutdown", LIMIT, hand_over=False))  # type: ignore[arg-type]
-    deadline = monotonic() + LIMIT
-    return [
-        f"{name}, still running"
-        for name, ended in stopping
-        if not ended.wait(max(0.0, deadline - monotonic()))
-    ]

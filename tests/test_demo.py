@@ -62,7 +62,19 @@ def test_each_step_shows_the_calls_that_it_makes(story: tuple[bool, str, list[st
     for call in ("start_server", "await_leader", "add_server", "write", "read", "stop_server"):
         assert f">>> ExRaft.{call}(" in text
     assert ">>> crash(" in text
+    assert ">>> Supervisor.start(" in text
     assert "raises Redirect" in text
+
+
+def test_the_tree_is_drawn_with_what_was_started_again(story: tuple[bool, str, list[str]]) -> None:
+    lines = story[1].splitlines()
+    start = next(at for at, line in enumerate(lines) if ">>> print_tree(" in line)
+    drawn = lines[start + 1 : start + 10]
+    assert drawn[0].startswith(":shop  Supervisor one_for_one  running")
+    restarted = [line for line in drawn if line.endswith(", 1 restart")]
+    assert len(restarted) == 2
+    assert sum("RaftServer  running" in line for line in restarted) == 1
+    assert sum("mailer  Mailer  running" in line for line in restarted) == 1
 
 
 def test_a_story_that_takes_another_turn_says_so() -> None:

@@ -12,18 +12,21 @@ from exraft import ActorRegistry
 
 ROOT = Path(__file__).parent.parent
 LIMIT = 60.0
+ARGUMENTS = {"threaded_service": ["--demo"]}
+"""Of the examples that would not end by themselves."""
 EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.py") if path.stem != "__init__")
 
 
 def test_there_are_examples() -> None:
-    assert {"bank_ledger", "counter_service", "kv_store"} <= set(EXAMPLES)
+    assert {"bank_ledger", "counter_service", "kv_store", "threaded_service"} <= set(EXAMPLES)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_does_what_it_says_and_stops_its_servers(
-    name: str, capsys: pytest.CaptureFixture[str]
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    importlib.import_module(f"examples.{name}").main()
+    monkeypatch.setattr(sys, "argv", [name, *ARGUMENTS.get(name, [])])
+    assert not importlib.import_module(f"examples.{name}").main()
     assert capsys.readouterr().out
     assert ActorRegistry.names() == []
 
@@ -32,7 +35,7 @@ def test_an_example_does_what_it_says_and_stops_its_servers(
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_runs_as_a_program(name: str) -> None:
     result = subprocess.run(
-        [sys.executable, str(Path("examples", f"{name}.py"))],
+        [sys.executable, str(Path("examples", f"{name}.py")), *ARGUMENTS.get(name, [])],
         capture_output=True,
         text=True,
         timeout=LIMIT,

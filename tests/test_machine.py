@@ -7,11 +7,13 @@ import dataclasses
 import functools
 import json
 import pickle
+import threading
 from typing import Any
 
 import pytest
 
 from exraft.child_spec import ChildSpec, Start
+from exraft.errors import NotSerialisable, OptionError
 from exraft.machine import NOREPLY, StateMachine, WriteResult, check_machine, make_machine
 from exraft.names import Role
 
@@ -118,25 +120,24 @@ def test_noreply_is_one_object_wherever_it_goes() -> None:
     assert repr(NOREPLY) == "NOREPLY"
 
 
-def test_a_child_spec_starts_a_server_through_the_api() -> None:
+def test_a_child_spec_is_that_of_a_permanent_supervisor_without_limit() -> None:
     spec = KeyValueStore.child_spec({"a": 1}, name=":foo", initial_config=[":foo", ":bar"])
-    assert spec == ChildSpec(
-        id=":foo",
-        start=(
-            "exraft.api:ExRaft.start_server",
-            (KeyValueStore, {"a": 1}),
-            {"name": ":foo", "initial_config": [":foo", ":bar"]},
-        ),
-        restart="permanent",
-        shutdown=None,
-        type="supervisor",
-        significant=False,
-    )
+    assert spec.id == ":foo"
+    assert spec.restart == "permanent"
+    assert spec.shutdown is None
+    assert spec.type == "supervisor"
+    assert not spec.significant
 
 
-def test_a_child_spec_leaves_the_default_init_arg_to_the_api() -> None:
-    assert KeyValueStore.child_spec(name=":foo").start[1] == (KeyValueStore,)
-    assert KeyValueStore.child_spec(None, name=":foo").start[1] == (KeyValueStore, None)
+def test_a_child_spec_is_refused_at_once_if_its_server_would_be() -> None:
+    with pytest.raises(OptionError, match="heartbeat_timeout"):
+        KeyValueStore.child_spec(name=":foo", heartbeat_timeout=1000)
+    with pytest.raises(ValueError, match="no name"):
+        KeyValueStore.child_spec(name="foo")
+    with pytest.raises(NotSerialisable):
+        KeyValueStore.child_spec(threading.Lock(), name=":foo")
+    with pytest.raises(OptionError, match="initial_confg"):
+        KeyValueStore.child_spec(name=":foo", initial_confg=[":foo"])
 
 
 def test_a_worker_has_five_seconds_to_stop_and_a_supervisor_no_limit() -> None:

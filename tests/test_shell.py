@@ -100,6 +100,23 @@ def test_a_crashed_server_is_started_again_with_what_it_had(session: Session) ->
     assert session("get colour") == "blue"
 
 
+def test_the_tree_shows_a_server_and_its_restarts_under_its_supervisor(session: Session) -> None:
+    name = follower()
+    session(f"crash {name}")
+    lines = session("tree").splitlines()
+    place = next(at for at, line in enumerate(lines) if f":ExRaft.Supervisor.{name[1:]} " in line)
+    assert len(lines) == 6
+    assert f"{name}  RaftServer  running" in lines[place + 1]
+    assert [", 1 restart" in line for line in lines] == [at == place + 1 for at in range(6)]
+
+
+def test_there_is_no_tree_without_a_server(session: Session) -> None:
+    for name in (":raft1", ":raft2", ":raft3"):
+        session(f"stop {name}")
+    with pytest.raises(Mistake, match="no server runs"):
+        session("tree")
+
+
 def test_a_server_that_crashes_too_often_is_given_up(session: Session) -> None:
     name = follower()
     with pytest.raises(Mistake, match="crashed too often"):
@@ -159,6 +176,7 @@ def test_help_lists_every_command(session: Session) -> None:
     text = session("help")
     for word in ("put", "get", "status", "crash", "stop", "elect", "add", "remove", "start"):
         assert f"{word} " in text
+    assert "tree " in text
     for usage in ("put KEY VALUE [SERVER]", "transfer [SERVER]", "log [SERVER]", "quit"):
         assert usage in text
 
@@ -249,6 +267,6 @@ def test_bytes_that_are_no_text_are_an_error_of_their_line() -> None:
 
 def test_a_crash_is_reported_in_a_line_and_no_traceback() -> None:
     result = run("crash :raft1\n")
-    assert "log: :raft1, child of :ExRaft.Supervisor.raft1, has died" in result.stderr
+    assert "log: :raft1, child of :ExRaft.Supervisor.raft1, has ended" in result.stderr
     assert "Traceback" not in result.stderr
     assert result.returncode == 0

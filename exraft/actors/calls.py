@@ -178,22 +178,6 @@ class Ask(Call):
         self.what = what
 
 
-class Shutdown:
-    """The supervisor asks the server to end in order.
-
-    `hand_over`: first let another server take over, if one can, within `patience` seconds.
-    """
-
-    __slots__ = ("hand_over", "patience", "reason")
-
-    urgent = True
-
-    def __init__(self, reason: object, patience: float, *, hand_over: bool) -> None:
-        self.reason = reason
-        self.patience = patience
-        self.hand_over = hand_over
-
-
 class LeaderGone:
     """The supervisor of the server `peer` has ended (rule 28)."""
 

@@ -26,17 +26,23 @@ import pykka
 from pykka._envelope import Envelope
 from pykka.messages import _ActorStop
 
+from exraft.actors.exits import describe
+from exraft.actors.fence import threads as fenced
+
 logger = logging.getLogger("exraft.actors")
 
 _MARKER = object()
 """Stands in the queue for an urgent item, so that a waiting owner wakes for it."""
+
+_WAKE = object()
+"""Lies in a closed queue, so that an owner who was given up while it waited there wakes."""
 
 
 class ProcessDown(pykka.ActorDeadError):
     """The process ended before it answered.
 
     Attributes:
-        reason: its exit reason, see `exraft.actors.process`.
+        reason: its exit reason, see `exraft.actors.exits`.
     """
 
     reason: object
@@ -44,16 +50,6 @@ class ProcessDown(pykka.ActorDeadError):
     def __init__(self, reason: object) -> None:
         super().__init__(f"the process ended ({describe(reason)}) before it answered")
         self.reason = reason
-
-
-def describe(reason: object) -> str:
-    """Return an exit reason for people; never raises, whatever the reason's `__repr__` does."""
-    if isinstance(reason, str):
-        return reason
-    try:
-        return repr(reason)
-    except Exception:
-        return f"an unprintable {type(reason).__name__}"
 
 
 def refuse(item: object, reason: object) -> None:
@@ -98,7 +94,11 @@ class Mailbox:
         """Add an item; never blocks.
 
         A Pykka stop, or an item with an attribute `urgent` that is `True`, overtakes the others.
+        What a thread puts that was given up is refused (see `fence`).
         """
+        if fenced and threading.current_thread() in fenced:
+            refuse(item, "killed")
+            return
         if item.__class__ is Envelope:
             urgent = item.message.__class__ is _ActorStop
         else:
@@ -112,6 +112,9 @@ class Mailbox:
 
     def put_first(self, item: Any) -> None:
         """Add an item that overtakes those that `put` has added; these keep their own order."""
+        if fenced and threading.current_thread() in fenced:
+            refuse(item, "killed")
+            return
         self._urgent.append(item)
         self._queue.put(_MARKER)
         if self._closed:
@@ -123,7 +126,7 @@ class Mailbox:
         With a `timeout` of 0 or less it returns what waits already.
 
         Raises:
-            queue.Empty: nothing came in time.
+            queue.Empty: nothing came in time, or the mailbox was closed by somebody else.
         """
         if self._urgent:
             self._stale += 1
@@ -143,10 +146,14 @@ class Mailbox:
 
     def _next(self, timeout: float | None) -> Any:
         if timeout is None:
-            return self._queue.get()
-        if timeout <= 0.0:
-            return self._queue.get_nowait()
-        return self._queue.get(True, min(timeout, threading.TIMEOUT_MAX))
+            item = self._queue.get()
+        elif timeout <= 0.0:
+            item = self._queue.get_nowait()
+        else:
+            item = self._queue.get(True, min(timeout, threading.TIMEOUT_MAX))
+        if item is _WAKE:
+            raise Empty
+        return item
 
     def take(self, most: int) -> list[Any]:
         """Return what waits already, urgent items first, at most `most` items; never blocks."""
@@ -154,6 +161,8 @@ class Mailbox:
         get = self._queue.get_nowait
         for _ in range(min(self._queue.qsize(), most - len(batch))):
             item = get()
+            if item is _WAKE:
+                break
             if item is not _MARKER:
                 batch.append(item)
             elif self._stale:
@@ -175,13 +184,16 @@ class Mailbox:
         return self.qsize() == 0
 
     def qsize(self) -> int:
-        """Return how many items wait; while others put, a moment's value."""
+        """Return how many items wait; while others put, a moment's value. In a closed one, none."""
+        if self._closed:
+            return 0
         return max(0, self._queue.qsize() - self._stale)
 
     def close(self) -> None:
         """Take no more items; what waits, and what is put from now on, goes to `undelivered`.
 
-        The owner calls it when it has ended: it must not `get` or `take` afterwards.
+        The owner calls it when it has ended, and does not `get` or `take` afterwards; or somebody
+        else does who gives the owner up, which then wakes, and gets nothing.
         """
         self._closed = True
         self._drain()
@@ -198,9 +210,11 @@ class Mailbox:
             try:
                 item = self._queue.get_nowait()
             except Empty:
-                return
-            if item is not _MARKER:
+                break
+            if item is not _MARKER and item is not _WAKE:
                 self._give_up(item)
+        # Another who drains may take it, but puts one of his own in the end.
+        self._queue.put(_WAKE)
 
     def _give_up(self, item: Any) -> None:
         try:

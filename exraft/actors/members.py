@@ -1,9 +1,9 @@
 """Which members of which clusters live in this process, and which have lost their store (rule 29).
 
 Knows, for each server here that was ever part of an election, the newest configuration that it
-knows, and whose stores were dropped. Must not know what follows from it: a server that starts under
-a forgotten member's name waits to be added again, for it has forgotten its votes and what it
-acknowledged.
+knows, and with which store each has ended. Must not know what follows from it: a server that starts
+under a forgotten member's name waits to be added again, for it has forgotten its votes and what it
+acknowledged. One that comes back with the store it had has forgotten nothing.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from exraft.raft import Config
 
 _lock = Lock()
 _living: dict[Peer, Config] = {}
-_dropped: dict[Peer, list[str]] = {}
-"""The clusters that a server of this name belonged to when its store was dropped.
+_ended: dict[Peer, dict[str, str]] = {}
+"""The clusters that a server of this name belonged to when it ended, by the id of its store.
 
 An empty string stands for a cluster whose id it had not heard yet: it may have voted in it.
 """
@@ -29,18 +29,20 @@ def note(peer: Peer, config: Config) -> None:
         _living[peer] = config
 
 
-def drop(peer: Peer) -> None:
-    """The store of `peer` is gone."""
+def ended(peer: Peer, store: str) -> None:
+    """`peer` lives here no more; that store may come back with it, or be gone."""
     with _lock:
         config = _living.pop(peer, None)
         if config is not None:
-            _dropped.setdefault(peer, []).append(config.cluster)
+            _ended.setdefault(peer, {})[store] = config.cluster
         # A cluster of which nobody lives here any more may be founded anew, as if for the first
         # time: notebooks and tests do that all day.
-        for name in list(_dropped):
-            _dropped[name] = [cluster for cluster in _dropped[name] if _lives(name, cluster)]
-            if not _dropped[name]:
-                del _dropped[name]
+        for name, stores in list(_ended.items()):
+            left = {store: cluster for store, cluster in stores.items() if _lives(name, cluster)}
+            if left:
+                _ended[name] = left
+            else:
+                del _ended[name]
 
 
 def _lives(peer: Peer, cluster: str) -> bool:
@@ -51,27 +53,31 @@ def _lives(peer: Peer, cluster: str) -> bool:
     )
 
 
-def is_forgotten(peer: Peer) -> bool:
-    """Whether a living server here counts `peer` as a member, with a store that is gone."""
+def is_forgotten(peer: Peer, store: str) -> bool:
+    """Whether a living server here counts `peer` as a member, with another store than this one."""
     with _lock:
-        lost = _dropped.get(peer, [])
+        others = _ended.get(peer, {}).items()
+        lost = [cluster for other_store, cluster in others if other_store != store]
         return any(
-            peer in config.members()
-            and (bool(config.store_of(peer)) or _may_be_one_of(config.cluster, lost))
+            peer in config.members() and _has_lost(config, peer, store, lost)
             for other, config in _living.items()
             if other != peer
         )
 
 
-def _may_be_one_of(cluster: str, lost: list[str]) -> bool:
-    return cluster in lost or "" in lost or (not cluster and bool(lost))
+def _has_lost(config: Config, peer: Peer, store: str, lost: list[str]) -> bool:
+    """Whether `peer` was a member of that cluster with a store that is none of `store`."""
+    known = config.store_of(peer)
+    if known:
+        return known != store
+    return config.cluster in lost or "" in lost or (not config.cluster and bool(lost))
 
 
 def _forget_all() -> None:
     global _lock
     _lock = Lock()
     _living.clear()
-    _dropped.clear()
+    _ended.clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -13,6 +13,7 @@ gets it; the monitors are told. So who is told can start a successor that never 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterable
 from queue import Empty
 from time import monotonic
@@ -23,23 +24,16 @@ import pykka
 from pykka._envelope import Envelope
 from pykka.messages import _ActorStop
 
-from exraft.actors import watching
+from exraft.actors import fence, lineage, links, watching
+from exraft.actors.exits import Exit, ExitSignal, Order, is_orderly, let_go
 from exraft.actors.future import OneLockFuture
 from exraft.actors.mailbox import Mailbox, ProcessDown, refuse
 from exraft.actors.registry import ActorRegistry
+from exraft.actors.timers import Timer, Timers
 from exraft.actors.watching import Down, Monitor, ProcessRef
 from exraft.errors import StartFailed
 
-__all__ = [
-    "DEFERRED",
-    "Exit",
-    "ExitSignal",
-    "Process",
-    "ProcessDown",
-    "is_orderly",
-    "send",
-    "send_exit",
-]
+__all__ = ["DEFERRED", "Process", "ProcessDown"]
 
 logger = logging.getLogger("exraft.actors")
 
@@ -54,84 +48,6 @@ class _Deferred:
 
 DEFERRED: Final = _Deferred()
 """What `on_receive` returns when it has kept `self.reply_to` and will answer later."""
-
-
-class Exit(Exception):
-    """Raised in any callback of a process, it ends that process (OTP `exit/1`).
-
-    Attributes:
-        reason: the exit reason: `"normal"`, `"shutdown"`, `("shutdown", term)`, `"killed"`, or an
-            exception; anything else is taken for a failure.
-    """
-
-    reason: object
-
-    def __init__(self, reason: object = "normal") -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
-class ExitSignal:
-    """Asks a process to end with a reason; overtakes what waits in its mailbox."""
-
-    __slots__ = ("reason",)
-
-    urgent = True
-
-    def __init__(self, reason: object) -> None:
-        self.reason = reason
-
-
-def send_exit(ref: pykka.ActorRef[Any], reason: object) -> None:
-    """Ask a process to end with `reason`, without waiting (OTP `exit/2`); use a monitor to wait.
-
-    Nothing happens if it has ended already.
-
-    Raises:
-        TypeError: `ref` is of a plain Pykka actor, which would not understand.
-    """
-    if not isinstance(ref, ProcessRef):
-        raise TypeError(f"{ref} has no exit reasons: use its stop()")
-    send(ref, ExitSignal(reason))
-
-
-def send(ref: pykka.ActorRef[Any], message: object) -> None:
-    """Put a message object, as it is, into the mailbox of a process; nobody waits for an answer.
-
-    Pykka's `tell` would put an envelope around it. After the process has ended it is refused.
-    """
-    cast(Mailbox, ref.actor_inbox).put(message)
-
-
-def leave_behind(ref: pykka.ActorRef[Any]) -> None:
-    """Give up a process that does not end (OTP would kill it; a thread can't be killed).
-
-    From now on it counts as dead: its names are free, what waits in its mailbox is refused, and its
-    monitors are told that it was `"killed"`. Should its thread ever go on, nobody hears of that.
-
-    Raises:
-        TypeError: `ref` is of a plain Pykka actor.
-    """
-    if not isinstance(ref, ProcessRef):
-        raise TypeError(f"{ref} is no process of ours: nobody can be told that it is over")
-    pykka.ActorRegistry.unregister(ref)
-    ref.actor_stopped.set()
-    process = ref._actor_weakref()
-    if process is not None:
-        process._contain(process.left_behind)
-    ActorRegistry.release_names(ref)
-    cast(Mailbox, ref.actor_inbox).close()
-    ref.watchers.tell(Down(ref, "killed"))
-
-
-def is_orderly(reason: object) -> bool:
-    """Say whether a process with this exit reason ended as it should (OTP `transient`).
-
-    That is `"normal"`, `"shutdown"` and `("shutdown", term)`.
-    """
-    if isinstance(reason, str):
-        return reason in ("normal", "shutdown")
-    return isinstance(reason, tuple) and len(reason) == 2 and reason[0] == "shutdown"
 
 
 class _Refusal:
@@ -155,7 +71,7 @@ class _Refusal:
 
 
 class Process(pykka.ThreadingActor):
-    """Base of our actors: a daemon thread with OTP's start, exit reasons, monitors and clock.
+    """Base of our actors: a daemon thread with OTP's start, links, monitors, timers and exits.
 
     It is a Pykka actor in every respect: `tell`, `ask`, `stop` and proxies work. It differs where
     Pykka lets things get lost:
@@ -174,12 +90,23 @@ class Process(pykka.ThreadingActor):
     reply_to: OneLockFuture[Any] | None
     """In `on_receive`: the future of who asks, or `None` if nobody waits for an answer."""
 
+    trap_exit: bool = False
+    """Whether exit signals of others, and of links, come to `on_receive` instead of ending it."""
+
     _actor_ref: ProcessRef[Any]
     actor_inbox: Mailbox
 
+    # What the fence knows of it.
+    thread: threading.Thread | None = None
+    killed = False
+    over = False
+    last_started: pykka.ActorRef[Any] | None = None
+
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
         super().__init__()
-        self._actor_ref = ProcessRef(self)
+        self._actor_ref = ProcessRef(self, self)
+        self._ancestors = lineage.here()
+        self._timers = Timers()
         self.reply_to = None
         self._started: OneLockFuture[None] = OneLockFuture()
         self._deferred: set[OneLockFuture[Any]] = set()
@@ -206,9 +133,11 @@ class Process(pykka.ThreadingActor):
         Raises:
             StartFailed: `on_start` raised, the cause says what; nothing is left of the process.
                 Its monitors, if `on_start` handed its reference out, are told.
+            Exit: the calling thread was given up, and starts nobody.
         """
         process = cls(*args, **kwargs)
         ref = process.actor_ref
+        lineage.begets(ref)
         ActorRegistry.register(ref)
         try:
             process._start_actor_loop()
@@ -217,6 +146,16 @@ class Process(pykka.ThreadingActor):
             raise StartFailed(cls.__name__, error) from error
         process._started.get()
         return ref
+
+    @property
+    def ancestors(self) -> lineage.Lineage:
+        """Who started it, who started that one, and so on up (OTP's `$ancestors`)."""
+        return self._ancestors
+
+    @property
+    def starting(self) -> bool:
+        """Whether who starts it still waits for its `on_start`."""
+        return not self._started.done()
 
     # What a subclass may use.
 
@@ -243,6 +182,46 @@ class Process(pykka.ThreadingActor):
             monitors.pop(key, None)
         return watch
 
+    def link(self, ref: pykka.ActorRef[Any]) -> None:
+        """Link this process and another (OTP `link/1`); once, however often it is called.
+
+        If one ends with another reason than `"normal"`, the other ends with that reason too; if it
+        traps exits, it is told by an `ExitSignal` of any reason instead. One that has ended
+        already counts as ended with `"noproc"`.
+
+        Raises:
+            TypeError: `ref` is of a plain Pykka actor that nobody watches.
+        """
+        links.link(self.actor_ref, ref)
+
+    def unlink(self, ref: pykka.ActorRef[Any]) -> None:
+        """Undo `link`; nothing happens if there is none."""
+        links.unlink(self.actor_ref, ref)
+
+    def send_after(self, seconds: float, message: Any) -> Timer:
+        """Have `message` come to `on_receive` in `seconds` seconds (OTP `send_after/2`).
+
+        It comes after what waits by then. The timer ends with the process. To be called in its
+        own thread; there is no other: the mailbox is the clock.
+
+        Raises:
+            ValueError: `seconds` is no number from 0 on.
+        """
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
+            raise ValueError(f"send_after takes a number of seconds from 0 on, not {seconds!r}")
+        timer = Timer(monotonic() + seconds, message)
+        self._timers.add(timer)
+        return timer
+
+    def cancel_timer(self, timer: Timer) -> float | None:
+        """Cancel what `send_after` has set (OTP `cancel_timer/1`).
+
+        Returns:
+            the seconds that were left, or `None` if its message has come, or it was cancelled.
+        """
+        left = max(0.0, timer.at - monotonic())
+        return left if self._timers.cancel(timer) else None
+
     def hand_back(self, items: Iterable[Any]) -> None:
         """Give back items that a loop of its own took and won't handle, as it is about to end.
 
@@ -266,8 +245,39 @@ class Process(pykka.ThreadingActor):
         that passes message objects on to it; Pykka's asks and stops are answered all the same.
         """
 
+    def on_order(self, order: Order) -> None:
+        """A supervisor orders this process to end; by default it ends with that reason at once.
+
+        A subclass may go on for a while, but no longer than `order.patience`.
+        """
+        raise Exit(order.reason)
+
     def left_behind(self) -> None:
-        """Called in another thread when this process is given up (see `leave_behind`)."""
+        """Called in the killer's thread when this process is given up (see `ending.kill`).
+
+        A subclass calls this one too.
+        """
+        for watch in list(self._monitors.values()):
+            watch.cancel()
+        self.abandon()
+
+    def start_failed(self, reason: object) -> None:
+        """Tell who waits for the start of this process, if any does, that it failed."""
+        self._started.fail(StartFailed(type(self).__name__, reason))
+
+    def abandon(self) -> None:
+        """Answer who waits for an answer: it was given up.
+
+        Called in the killer's thread, and should its own go on, there as well when it ends: for
+        what it had in hand at that moment. A subclass calls this one too.
+        """
+        waiting = self.reply_to
+        if waiting is not None:
+            waiting.fail(ProcessDown("killed"))
+        for future in list(self._deferred):
+            future.fail(ProcessDown("killed"))
+        for item in self._unhandled:
+            refuse(item, "killed")
 
     def on_receive(self, message: Any) -> Any:
         """Handle a message that is no proxy's; what it returns is the answer.
@@ -290,8 +300,8 @@ class Process(pykka.ThreadingActor):
         the middle of a batch, gives the rest to `hand_back`. Returning means `"normal"`.
         """
         mailbox = self.actor_inbox
-        while True:
-            deadline = self.deadline()
+        while not self.killed:
+            deadline = self._wake_at()
             wait = None if deadline is None else deadline - monotonic()
             for _ in range(BATCH):
                 try:
@@ -299,12 +309,27 @@ class Process(pykka.ThreadingActor):
                 except Empty:
                     break
                 self.receive(item)
-                if mailbox.empty():
+                if mailbox.empty() or self.killed:
                     break
                 wait = 0.0
-            deadline = self.deadline()
-            if deadline is not None and (now := monotonic()) >= deadline:
-                self.on_deadline(now)
+            if self._wake_at() is not None and not self.killed:
+                self._look_at_the_clock()
+
+    def _wake_at(self) -> float | None:
+        deadline, due = self.deadline(), self._timers.next()
+        if deadline is None or due is None:
+            return due if deadline is None else deadline
+        return min(deadline, due)
+
+    def _look_at_the_clock(self) -> None:
+        now = monotonic()
+        while (timer := self._timers.pop_due(now)) is not None:
+            self.on_receive(timer.message)
+            if self.killed:
+                return
+        deadline = self.deadline()
+        if deadline is not None and now >= deadline:
+            self.on_deadline(now)
 
     def receive(self, item: Any) -> None:
         """Handle one item of the mailbox: one of Pykka's envelopes, or a message as it is.
@@ -313,10 +338,18 @@ class Process(pykka.ThreadingActor):
             Exit: the item asks the process to end, or a callback raised it.
             BaseException: what a callback raised and no caller can be given.
         """
+        if self.killed:
+            # It has taken it, and not yet looked at it.
+            refuse(item, "killed")
+            return
         if item.__class__ is not Envelope:
-            if item.__class__ is ExitSignal:
-                raise Exit(item.reason)
-            self.on_receive(item)
+            if item.__class__ is ExitSignal and not self.trap_exit:
+                if item.counts:
+                    raise Exit(item.reason)
+            elif item.__class__ is Order:
+                self.on_order(item)
+            else:
+                self.on_receive(item)
             return
         message, future = item.message, item.reply_to
         if future is None:
@@ -360,11 +393,28 @@ class Process(pykka.ThreadingActor):
 
     def _actor_loop(self) -> None:
         try:
+            reason = self._live()
+        finally:
+            fence.leave(self)
+        # The frames of the traceback hold this one too.
+        del self
+        let_go(reason)
+
+    def _live(self) -> object:
+        self.thread = threading.current_thread()
+        lineage.enter((self._actor_ref, *self._ancestors))
+        if self.killed:
+            return None
+        try:
             self.on_start()
         except BaseException as error:
             self._die(error)
-            self._started.fail(StartFailed(type(self).__name__, error))
-            return
+            if not self.killed:
+                self.start_failed(error)
+            return None
+        if self.killed:
+            return None
+        lineage.started()
         self._started.set()
         try:
             self.run()
@@ -373,7 +423,11 @@ class Process(pykka.ThreadingActor):
             reason = exit_.reason
         except BaseException as error:
             reason = error
-        self._die(reason, self._say_goodbye)
+        if self.killed:
+            self.abandon()
+        else:
+            self._die(reason, self._say_goodbye)
+        return reason
 
     def _die(self, reason: object, goodbye: Callable[[object], object] | None = None) -> None:
         self._contain(self._leave_pykka)
@@ -420,10 +474,15 @@ class Process(pykka.ThreadingActor):
         self._unhandled.clear()
 
     def _contain(self, step: Callable[[], object]) -> None:
-        # Whatever one step of dying raises, the next ones must follow.
+        # Whatever one step of dying raises, the next ones must follow; unless it was given up
+        # meanwhile: then they were taken by who did.
+        if self.killed:
+            return
         try:
             step()
         except BaseException:
+            if self.killed:
+                return
             logger.exception("%s failed at its end:", self)
 
     def on_failure(

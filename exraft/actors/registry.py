@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 
 import pykka
 
+from exraft.actors import lineage
 from exraft.actors.mailbox import refuse
 from exraft.actors.watching import ProcessRef
 from exraft.errors import AlreadyStarted, ServerNotFound
@@ -114,8 +115,10 @@ class ActorRegistry(pykka.ActorRegistry):
             ValueError: `name` is no name, or the actor is dead.
             AlreadyStarted: another actor bears it, or had it until a moment ago and its
                 supervisor is about to start a successor.
+            Exit: the calling thread was given up.
         """
         check_name(name)
+        lineage.must_go_on()
         with cls._names_lock:
             _must_live(name, ref)
             cls._must_be_free(name, ref)
@@ -167,7 +170,9 @@ class ActorRegistry(pykka.ActorRegistry):
         Raises:
             ValueError: `name` is no name.
             AlreadyStarted: another than `bearer` bears it, or it is reserved already.
+            Exit: the calling thread was given up.
         """
+        lineage.must_go_on()
         reservation = Reservation(check_name(name), bearer, refuse)
         with cls._names_lock:
             cls._must_be_free(name, bearer)

@@ -16,6 +16,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from functools import partial
+from math import inf
 from queue import Empty
 from time import monotonic
 from typing import Any, Final
@@ -29,19 +30,18 @@ from exraft.actors.calls import (
     Crash,
     LeaderGone,
     Read,
-    Shutdown,
     Transfer,
     TriggerElection,
     Write,
 )
+from exraft.actors.exits import Exit, Order
 from exraft.actors.mailbox import refuse
-from exraft.actors.process import Exit, Process
+from exraft.actors.process import Process
 from exraft.actors.refusals import error_of
 from exraft.actors.registry import ActorRegistry
 from exraft.actors.replica import Replica
-from exraft.actors.spec import Estate, ServerSpec, supervisor_name
+from exraft.actors.spec import PATIENCE, Estate, supervisor_name
 from exraft.actors.status import Status, status_of
-from exraft.actors.transport import Transport
 from exraft.actors.waiting import Waiting
 from exraft.codec import copy_exception, decode
 from exraft.errors import (
@@ -86,18 +86,17 @@ def current_server() -> Peer | None:
 
 
 class RaftServer(Process):
-    """One life of a server, under the supervisor that owns `estate`."""
+    """One life of a server."""
 
-    def __init__(self, spec: ServerSpec, estate: Estate, transport: Transport) -> None:
+    def __init__(self, estate: Estate) -> None:
         super().__init__()
-        self._spec = spec
+        spec = self._spec = estate.spec
         self._me = spec.peer
         # For callers, who refuse what is larger before they send it.
         self._actor_ref.max_command_bytes = spec.max_command_bytes  # type: ignore[attr-defined]
         self._estate = estate
-        self._transport = transport
-        self._store = estate.store.lend()
-        watching.monitor(self._actor_ref, estate.on_end)
+        self._transport = estate.transport
+        self._store = estate.begin_life()
         self._batch: deque[Any] = deque()
         """The rest of the batch that is being handled."""
         self._interrupted = False
@@ -114,7 +113,7 @@ class RaftServer(Process):
         self._replayed = 0
         """What an earlier life had committed: its side effects and replies are past (rule 26)."""
         self._fault: str | None = None
-        self._stopping: Shutdown | None = None
+        self._stopping: Order | None = None
         self._stop_by = 0.0
         self._known_leader: Peer | None = None
         self._known_config: Config | None = None
@@ -151,7 +150,7 @@ class RaftServer(Process):
             random.Random(),
             now,
             spec.founders,
-            resume=estate.restarts > 0,
+            resume=estate.lives > 1,
             standby=estate.standby,
         )
         self._replica = replica
@@ -177,7 +176,7 @@ class RaftServer(Process):
         raft = self._raft
         mailbox = self.actor_inbox
         # It may have hung, and been left behind meanwhile.
-        while not self.actor_stopped.is_set():
+        while not self.killed:
             if self._interrupted:
                 # What callers want has taken long: first hear the peers again.
                 self._batch.extendleft(reversed(mailbox.take_first(BATCH)))
@@ -214,7 +213,7 @@ class RaftServer(Process):
         until = self._slice_ends()
         batch = self._batch
         self._interrupted = False
-        while batch:
+        while batch and not self.killed:
             item = self._current = batch.popleft()
             self._handle(item, now)
             if monotonic() >= until:
@@ -246,8 +245,6 @@ class RaftServer(Process):
             item.reply.set(self._tell_about(item.what))
         elif kind is LeaderGone:
             self._raft.leader_gone(item.peer, now)
-        elif kind is Shutdown:
-            self._begin_to_stop(item, now)
         elif kind is Crash:
             raise item.error
         else:
@@ -337,6 +334,8 @@ class RaftServer(Process):
                     except (MemoryError, RecursionError):
                         raise
                     except BaseException as error:
+                        if self.killed:
+                            raise  # The fence's SystemExit.
                         self._halt(index, call, error)
                         return
                 effects = replica.write(index, command, call)
@@ -361,7 +360,8 @@ class RaftServer(Process):
     def _may_run_effects(self, index: int, entry: Entry) -> bool:
         """Only of the term that this server leads, and never twice (rule 26)."""
         raft = self._raft
-        return index > self._replayed and entry.term == raft.term and type(raft.role) is Leader
+        leads = entry.term == raft.term and type(raft.role) is Leader
+        return leads and index > self._replayed and not self.killed
 
     def _answer_reads(self) -> None:
         assert self._replica is not None
@@ -434,7 +434,7 @@ class RaftServer(Process):
         if raft.leader != self._known_leader:
             self._follow(raft.leader)
         # From its first ballot on it may have promised something.
-        if raft.config is not self._known_config and raft.term:
+        if raft.config is not self._known_config and raft.term and not self.killed:
             self._known_config = raft.config
             members.note(me, raft.config)
         if self._reads:
@@ -496,16 +496,22 @@ class RaftServer(Process):
 
     # The end.
 
-    def _begin_to_stop(self, order: Shutdown, now: float) -> None:
+    def on_order(self, order: Order) -> None:
         """Hand over first, if the others can go on by themselves: nobody waits for an election."""
         raft = self._raft
         if self._stopping is not None:
             return
         self._stopping = order
-        if not order.hand_over:
-            self._stop_by = now
+        now = self._stop_by = monotonic()
+        if order.patience is not None:
+            # Who has less patience than that has no more for side effects.
+            spare = order.patience - PATIENCE
+            self._estate.grace = spare if spare > 0.0 else order.patience
+        if order.everyone:
             return
-        self._stop_by = now + min(order.patience, self._spec.options.min_election_timeout)
+        # What it has beyond the time for `terminate` is for this.
+        time = inf if order.patience is None else max(0.0, order.patience - PATIENCE)
+        self._stop_by += min(time, self._spec.options.min_election_timeout)
         if type(raft.role) is Leader and raft.role.could_hand_over():
             # Not to one that has been stopped a moment ago, as when a whole cluster is being
             # stopped: it would be waited for in vain.
@@ -545,7 +551,7 @@ class RaftServer(Process):
         self.actor_inbox.undelivered = partial(_give_to_successor, self._me.name, self._why)
         for call in self._calls():
             call.abandon(self._why)
-        if self._named and not estate.ending and estate.reservation is None:
+        if self._named and self._stopping is None and estate.reservation is None:
             try:
                 estate.reservation = ActorRegistry.reserve(self._me.name, bearer=self.actor_ref)
             except AlreadyStarted as error:
@@ -560,8 +566,33 @@ class RaftServer(Process):
 
     def left_behind(self) -> None:
         """Its thread hangs: tell who waits for it, from another one."""
-        for call in list(self._calls()):
+        super().left_behind()
+        # At once: the next life may be long in coming.
+        self._store.fence()
+
+    def abandon(self) -> None:
+        super().abandon()
+        for call in self._some_calls():
             call.abandon("killed")
+        # What it has taken and never looked at. Should it wake up meanwhile, each is got by one.
+        for items in (self._batch, self._held):
+            while True:
+                try:
+                    item = items.pop()
+                except IndexError:
+                    break
+                refuse(item, "killed")
+
+    def _some_calls(self) -> list[Call]:
+        """Those that wait, as far as they can be seen from another thread."""
+        for _ in range(100):
+            try:
+                return list(self._calls())
+            except RuntimeError:
+                # They change under our eyes, so its thread has not ended; it answers them when
+                # it does.
+                continue
+        return []
 
     def _calls(self) -> Iterator[Call]:
         """Everyone who waits for something that this life has begun."""
@@ -599,7 +630,7 @@ class RaftServer(Process):
             writes=len(self._waiting),
             reads=sum(len(reads) for _, reads in self._reads),
             side_effects=self._estate.effects.queued,
-            restarts=self._estate.restarts,
+            restarts=self._estate.lives - 1,
             fault=self._fault,
         )
 

@@ -1,21 +1,26 @@
 """What a raft server is made of.
 
 Knows what stays the same over all lives of a server, and what one life leaves to the next. Must not
-know how a life is started or judged: that is the supervisor's business.
+know how a life is started or judged: that is its supervisor's business.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
+from exraft.actors import members
 from exraft.actors.effects import Effects
 from exraft.actors.registry import Reservation
-from exraft.actors.watching import Down
+from exraft.actors.transport import Transport
 from exraft.machine import MachineFactory
 from exraft.names import Peer
 from exraft.raft import Options
 from exraft.storage import MemoryStore
+from exraft.storage.memory import LentStore
+
+PATIENCE: Final = 5.0
+"""Seconds that `terminate` is given, and side effects, if who stops a server does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,11 @@ class ServerSpec:
     def supervisor_name(self) -> str:
         return supervisor_name(self.peer.name)
 
+    @property
+    def shutdown(self) -> float:
+        """Seconds that a server is given to end: to hand over, for side effects, to terminate."""
+        return max(PATIENCE, self.options.min_election_timeout) + PATIENCE
+
 
 def supervisor_name(name: str) -> str:
     """The name of the supervisor of the server called `name`, as in ExRaft."""
@@ -47,28 +57,66 @@ def supervisor_name(name: str) -> str:
 
 
 class Estate:
-    """What outlives a life of a server; its supervisor's.
+    """What a server has beyond its lives; made with its child spec, and as lasting as that.
 
-    `reservation` is the server's name between two lives; `restarts` counts the lives after the
-    first; `ending` says that the server was asked to end, so that no life follows. `on_end` is told
-    of the end of each life, which watches itself from the beginning: so no end is missed, nor its
-    reason, however short the life was.
+    Its store and its count of lives outlive its supervisor too, so that it is the member it was
+    when the parent of that starts another one. The rest is opened with the first life under a
+    supervisor, and closed with that: the worker of its side effects, and its name between two
+    lives.
+
+    Attributes:
+        lives: how many it has had, the present one included.
+        standby: whether it is a stranger under the name of a member (rule 29).
+        grace: seconds that side effects get to run out when its supervisor ends.
+        reservation: the server's name between two lives.
     """
 
-    __slots__ = ("effects", "ending", "on_end", "reservation", "restarts", "standby", "store")
+    __slots__ = (
+        "_open",
+        "effects",
+        "grace",
+        "lives",
+        "reservation",
+        "spec",
+        "standby",
+        "store",
+        "transport",
+    )
 
-    def __init__(
-        self,
-        store: MemoryStore,
-        effects: Effects,
-        on_end: Callable[[Down], object],
-        *,
-        standby: bool,
-    ) -> None:
+    def __init__(self, spec: ServerSpec, store: MemoryStore, transport: Transport) -> None:
+        self.spec = spec
         self.store = store
-        self.effects = effects
-        self.on_end = on_end
-        self.standby = standby
+        self.transport = transport
+        self.lives = 0
+        self.standby = False
+        self.grace = PATIENCE
         self.reservation: Reservation | None = None
-        self.restarts = 0
-        self.ending = False
+        self.effects = Effects(spec.peer.name)
+        self._open = False
+
+    def begin_life(self) -> LentStore:
+        """Lend the store to a life that begins; whoever held it holds a dead token."""
+        if not self._open:
+            self._open = True
+            self.effects = Effects(self.spec.peer.name)
+            self.grace = PATIENCE
+            self.standby = members.is_forgotten(self.spec.peer, self.store.store_id)
+        self.lives += 1
+        return self.store.lend()
+
+    def close(self) -> bool:
+        """Its supervisor ends: no life follows under this one. Its store stays what it is.
+
+        Returns:
+            whether all side effects have run.
+        """
+        if not self._open:
+            return True
+        ran_out = self.effects.close(self.grace)
+        if self.reservation is not None:
+            self.reservation.free()
+            self.reservation = None
+        self.store.take_back()
+        members.ended(self.spec.peer, self.store.store_id)
+        self._open = False
+        return ran_out

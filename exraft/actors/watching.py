@@ -7,12 +7,16 @@ makes a process end, or what a watcher does with the news.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any, TypeVar
+from weakref import ref as weak
 
 import pykka
+
+from exraft.actors.exits import describe
+from exraft.actors.fence import Life
 
 logger = logging.getLogger("exraft.actors")
 
@@ -36,12 +40,13 @@ class Down:
 class Watchers:
     """The monitors of one process. Outlives the actor object: its reference holds it."""
 
-    __slots__ = ("_lock", "_monitors")
+    __slots__ = ("_last_words", "_lock", "_monitors")
 
     def __init__(self) -> None:
         self._lock = Lock()
         # In the order in which they were made; None once all were told.
         self._monitors: dict[Monitor, None] | None = {}
+        self._last_words: Down | None = None
 
     def add(self, monitor: Monitor) -> bool:
         """Add a monitor; `False` if the process has ended and nobody is told any more."""
@@ -61,23 +66,61 @@ class Watchers:
 
     def tell(self, down: Down) -> None:
         """Tell every monitor, once and for all; a second call tells nobody."""
-        with self._lock:
-            monitors, self._monitors = self._monitors or {}, None
-        # Outside the lock: what is called may look at monitors itself.
-        for monitor in monitors:
+        for monitor in self.close(down) or ():
             monitor.tell(down)
+
+    def close(self, down: Down) -> Iterable[Monitor] | None:
+        """Settle what the news is; return who is to be told of it, `None` if it is settled already.
+
+        So one of two threads tells, and the other knows that it need not. The news is kept for
+        `last_words`; what is heavy in it only if nobody else hears it.
+        """
+        with self._lock:
+            if self._monitors is None:
+                return None
+            monitors, self._monitors = self._monitors, None
+            if monitors and isinstance(down.reason, BaseException):
+                self._last_words = Down(down.ref, describe(down.reason))
+            else:
+                self._last_words = down
+        # To be told outside the lock: what is called may look at monitors itself.
+        return monitors
+
+    @property
+    def told(self) -> bool:
+        """Whether it is settled what the news is; who watches is told, or is being so."""
+        return self._monitors is None
+
+    def last_words(self) -> Down | None:
+        """The news, for who comes late; once, as an exception holds much that should be let go.
+
+        If others have heard them, the words for an exception must do.
+        """
+        with self._lock:
+            last, self._last_words = self._last_words, None
+        return last
 
 
 class ProcessRef(pykka.ActorRef[A]):
-    """The `pykka.ActorRef` of one of our processes; users need not tell it from another.
+    """The `pykka.ActorRef` of a process that can be watched; users need not tell it from another.
 
     Attributes:
         watchers: who is told of its end.
+        life: what runs in its thread, `None` when that is gone. Weak: whoever holds the reference
+            of a dead process shall not hold its state.
     """
 
-    def __init__(self, actor: A) -> None:
+    watchers: Watchers
+    _life: weak[Life]
+
+    def __init__(self, actor: A, life: Life) -> None:
         super().__init__(actor)
         self.watchers = Watchers()
+        self._life = weak(life)
+
+    @property
+    def life(self) -> Life | None:
+        return self._life()
 
 
 class Monitor:
@@ -101,8 +144,8 @@ class Monitor:
         self.fired = True
         try:
             self._deliver(down)
-        except Exception:
-            # The others want to know too.
+        except BaseException:
+            # The others want to know too, and it is somebody else's thread.
             logger.exception("A watcher of %s could not be told of its end", self.ref)
 
     def cancel(self) -> bool:
@@ -111,7 +154,7 @@ class Monitor:
         `False`: there was and will be no `Down`. `True`: it was delivered, or is being so in this
         moment. Calling it again gives the same answer.
         """
-        if not self._cancelled and _watchers(self.ref).remove(self):
+        if not self._cancelled and watchers_of(self.ref).remove(self):
             self._cancelled = True
         return not self._cancelled
 
@@ -124,15 +167,35 @@ def monitor(ref: pykka.ActorRef[Any], deliver: Callable[[Down], object]) -> Moni
     `deliver` is called at once, in this thread, with the reason `"noproc"`.
 
     Raises:
-        TypeError: `ref` is not of one of our processes: a plain Pykka actor tells nobody.
+        TypeError: `ref` is of a plain Pykka actor that nobody watches: it tells nobody.
     """
     watch = Monitor(ref, deliver)
-    if not _watchers(ref).add(watch):
+    if not watchers_of(ref).add(watch):
         watch.tell(Down(ref, "noproc"))
     return watch
 
 
-def _watchers(ref: pykka.ActorRef[Any]) -> Watchers:
+def watch_child(ref: pykka.ActorRef[Any], deliver: Callable[[Down], object]) -> Monitor:
+    """Monitor a process that one has just started, and that may have ended since.
+
+    As `monitor`, but its reason is not lost then: it is that of its end.
+    """
+    watch = Monitor(ref, deliver)
+    watchers = watchers_of(ref)
+    if not watchers.add(watch):
+        watch.tell(watchers.last_words() or Down(ref, "noproc"))
+    return watch
+
+
+def watchers_of(ref: pykka.ActorRef[Any]) -> Watchers:
+    """Return who watches a process.
+
+    Raises:
+        TypeError: `ref` is of a plain Pykka actor that nobody watches.
+    """
     if isinstance(ref, ProcessRef):
         return ref.watchers
-    raise TypeError(f"{ref} is not a process that can be watched: derive it from exraft's Process")
+    raise TypeError(
+        f"{ref} is a plain Pykka actor, which tells nobody of its end: start it under a supervisor,"
+        " or with exraft.actors.start, or derive it from exraft.actors.Process"
+    )

@@ -12,15 +12,10 @@ import pykka
 import pytest
 from pykka.messages import _ActorStop
 
+from exraft.actors.ending import send_exit
+from exraft.actors.exits import Exit, is_orderly
 from exraft.actors.future import OneLockFuture
-from exraft.actors.process import (
-    DEFERRED,
-    Exit,
-    Process,
-    ProcessDown,
-    is_orderly,
-    send_exit,
-)
+from exraft.actors.process import DEFERRED, Process, ProcessDown
 from exraft.actors.registry import ActorRegistry
 from exraft.actors.watching import Down, monitor
 from exraft.errors import AlreadyStarted, StartFailed

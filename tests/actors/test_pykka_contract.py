@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import queue
 import threading
 from typing import Any
 
 import pykka
+import pytest
 from pykka._envelope import Envelope
 from pykka.messages import ProxyCall, _ActorStop
 
@@ -103,6 +105,75 @@ def test_handle_receive_serves_proxies_and_on_receive() -> None:
     actor = Plain()
     assert actor._handle_receive(ProxyCall(("double",), (4,), {})) == 8
     assert actor._handle_receive("message") == ("received", "message")
+
+
+def test_an_inbox_can_be_had_from_the_instance_before_its_constructor_runs() -> None:
+    actor = Plain.__new__(Plain)
+    inbox: Any = Recorder()
+    vars(actor)["_create_actor_inbox"] = lambda: inbox
+    actor.__init__()  # type: ignore[misc]
+    assert actor.actor_inbox is inbox
+    assert actor.actor_ref.actor_inbox is inbox
+
+
+def test_loop_and_daemon_flag_are_looked_up_on_the_instance() -> None:
+    ran: queue.SimpleQueue[bool] = queue.SimpleQueue()
+    for daemon in (True, False):
+        actor = pykka.ThreadingActor()
+        vars(actor)["_actor_loop"] = lambda: ran.put(threading.current_thread().daemon)
+        vars(actor)["use_daemon_thread"] = daemon
+        actor._start_actor_loop()
+        assert ran.get(timeout=LIMIT) is daemon
+
+
+def test_a_reference_holds_its_state_in_its_dict_and_may_change_its_class() -> None:
+    class Other(pykka.ActorRef[Any]):
+        pass
+
+    ref = Plain().actor_ref
+    assert set(vars(ref)) == {
+        "_actor_weakref",
+        "actor_class",
+        "actor_urn",
+        "actor_inbox",
+        "actor_stopped",
+    }
+    ref.__class__ = Other
+    assert isinstance(ref, Other)
+
+
+def test_references_are_compared_by_identity() -> None:
+    assert pykka.ActorRef.__eq__ is object.__eq__
+
+
+def test_an_immediate_stop_forgets_the_actor_then_calls_on_stop() -> None:
+    seen: list[Any] = []
+
+    class Stopping(Plain):
+        def on_stop(self) -> None:
+            listed = self.actor_ref in pykka.ActorRegistry.get_all()
+            seen.append((listed, self.actor_stopped.is_set()))
+
+    actor = Stopping()
+    pykka.ActorRegistry.register(actor.actor_ref)
+    actor._stop()
+    assert seen == [(False, True)]
+
+
+def test_an_on_stop_that_fails_comes_to_handle_failure_and_a_base_exception_comes_out() -> None:
+    class Failing(Plain):
+        error: BaseException = ValueError("v")
+
+        def on_stop(self) -> None:
+            raise self.error
+
+    actor, failures = Failing(), []
+    vars(actor)["_handle_failure"] = lambda *failure: failures.append(failure)
+    actor._stop()
+    assert [(kind, error) for kind, error, _ in failures] == [(ValueError, actor.error)]
+    actor.error = SystemExit(3)
+    with pytest.raises(SystemExit):
+        actor._stop()
 
 
 def test_unregister_forgives_a_stranger() -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import pykka
 import pytest
 
-from exraft.actors.process import Process, send_exit
+from exraft.actors.ending import send_exit
+from exraft.actors.process import Process
 from exraft.actors.registry import ActorRegistry, Reservation
 from exraft.actors.watching import monitor
 from exraft.errors import AlreadyStarted, ServerNotFound

@@ -7,7 +7,9 @@ from typing import Any
 import pykka
 import pytest
 
-from exraft.actors.process import Exit, Process, send_exit
+from exraft.actors.ending import send_exit
+from exraft.actors.exits import Exit
+from exraft.actors.process import Process
 from exraft.actors.watching import Down, monitor
 
 LIMIT = 30.0

@@ -151,7 +151,7 @@ def test_every_death_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     crash(raft1, RuntimeError("crashed on purpose"))
     await_restarts(raft1, 1)
     reports = [each for each in caplog.records if each.name == "exraft.supervision"]
-    assert "child of :ExRaft.Supervisor.raft1, has died" in reports[0].getMessage()
+    assert "child of :ExRaft.Supervisor.raft1, has ended: RuntimeError" in reports[0].getMessage()
     assert "crashed on purpose" in reports[0].getMessage()
 
 
@@ -166,7 +166,7 @@ def test_a_supervisor_gives_up_a_server_that_dies_too_often(
     assert not ended.is_set()
     crash(raft1)
     assert ended.wait(LIMIT)
-    assert "died more than 2 times in 300 s: its supervisor gives up" in caplog.text
+    assert "its supervisor gives up and ends. It has restarted more than 2 times in 300 s" in caplog.text
     assert ActorRegistry.names() == []
     with pytest.raises(ServerNotFound):
         ExRaft.ping(raft1)

@@ -14,7 +14,7 @@ import pytest
 
 from exraft import ActorRegistry, ChildSpec, ExRaft, Peer, maybe_applied
 from exraft.errors import AlreadyStarted, CallTimeout, ServerDown, ServerNotFound, StartFailed
-from exraft.supervision import RaftSupervisor
+from exraft.supervision.supervisor import SupervisorProcess
 from tests.helpers import (
     LIMIT,
     PATIENT,
@@ -39,7 +39,7 @@ def test_a_server_and_its_supervisor_have_names() -> None:
     assert ActorRegistry.names() == [":ExRaft.Supervisor.raft1", ":raft1"]
     assert ActorRegistry.get_by_name(":ExRaft.Supervisor.raft1") == ref
     assert isinstance(ref, pykka.ActorRef)
-    assert ref.actor_class is RaftSupervisor
+    assert ref.actor_class is SupervisorProcess
     server = ActorRegistry.get_by_name(":raft1")
     assert server is not None
     assert server.is_alive()

@@ -232,10 +232,11 @@ class Watchman(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
-        told = record.args if isinstance(record.args, tuple) else ()
-        if any(isinstance(each, InjectedCrash) for each in (error, *told)):
+        # What a supervisor reports of a child's end.
+        reason = getattr(record, "reason", None)
+        if isinstance(error, InjectedCrash) or isinstance(reason, InjectedCrash):
             return
-        if error is None and "has died: 'normal'" in record.getMessage():
+        if reason == "normal":
             return
         self.wrong.append(f"{record.getMessage()} {_where(error)}")
 

@@ -16,8 +16,9 @@ import pytest
 
 from exraft import ActorRegistry, ExRaft, ExRaftError, Peer, StateMachine, maybe_applied
 from exraft.actors.calls import AwaitLeader, Crash, Reply, Write, WriteReply
-from exraft.actors.process import send_exit
+from exraft.actors.ending import send_exit
 from exraft.actors.server import RaftServer
+from exraft.actors.spec import Estate, ServerSpec
 from exraft.actors.transport import local
 from exraft.actors.watching import Down, monitor
 from exraft.codec import encode
@@ -25,7 +26,8 @@ from exraft.errors import AlreadyStarted, CallTimeout, ServerDown, ServerNotFoun
 from exraft.options import make_spec
 from exraft.storage import MemoryStore
 from exraft.storage.memory import Fenced
-from exraft.supervision import RaftSupervisor, StopServer, raft_supervisor
+from exraft.supervision import raft
+from exraft.supervision.supervising import Stop, Supervising
 from tests.helpers import LIMIT, Gate, does, end_of, send, supervisor_of, unchanged, wait_until
 
 NAME = ":watched"
@@ -358,9 +360,8 @@ def test_a_first_start_that_fails_leaves_nothing() -> None:
 
 
 def test_an_old_life_that_wakes_up_can_change_nothing() -> None:
-    spec = make_spec(Tally, None, NAME, {}, local)
     owner = MemoryStore()
-    supervisor = RaftSupervisor.start(spec, owner, local)
+    supervisor = raft.start(Estate(make_spec(Tally, None, NAME, {}, local), owner, local))
     write(1)
     old = owner.peek()
     assert old is not None
@@ -384,9 +385,8 @@ def test_an_old_life_that_wakes_up_can_change_nothing() -> None:
 
 
 def test_when_the_supervisor_has_ended_nobody_holds_the_store() -> None:
-    spec = make_spec(Tally, None, NAME, {}, local)
     owner = MemoryStore()
-    RaftSupervisor.start(spec, owner, local)
+    raft.start(Estate(make_spec(Tally, None, NAME, {}, local), owner, local))
     held = owner.peek()
     assert held is not None
     ExRaft.stop_server(NAME, timeout=LIMIT)
@@ -405,7 +405,7 @@ def test_a_stop_while_the_server_is_being_restarted() -> None:
     ActorRegistry.deliver(NAME, Crash(Injected()))
     gate.await_someone()
     ended = end_of(supervisor)
-    supervisor.actor_inbox.put(cast(Any, StopServer("normal", None)))
+    supervisor.actor_inbox.put(cast(Any, Stop("normal")))
     gate.open()
     assert ended.wait(LIMIT)
     assert ActorRegistry.names() == []
@@ -486,14 +486,15 @@ def test_a_stop_in_the_midst_of_traffic_leaves_nothing_alive(
         traffic.join()
         assert ActorRegistry.names() == []
         assert not any(
-            issubclass(ref.actor_class, RaftSupervisor | RaftServer)
+            issubclass(ref.actor_class, Supervising | RaftServer)
             for ref in pykka.ActorRegistry.get_all()
         )
 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(raft_supervisor, "PATIENCE", 0.05)
+    monkeypatch.setattr(ServerSpec, "shutdown", 0.05)
+    monkeypatch.setattr(raft, "PATIENCE", 0.05)
     yield
 
 
