@@ -65,18 +65,24 @@ def kill(ref: pykka.ActorRef[Any]) -> None:
         Exit: the calling thread was given up itself, or has given itself up just now.
     """
     lineage.must_go_on()
+    # One that is given up itself meanwhile must not leave this half done.
+    with fence.lifted():
+        _kill(ref)
+
+
+def _kill(ref: pykka.ActorRef[Any]) -> None:
     down = Down(ref, "killed")
-    monitors = watchers_of(ref).close(down)
+    watchers = watchers_of(ref)
+    monitors = watchers.close(down)
     if monitors is None:
-        # It has ended by itself, and tells so.
+        # It has ended by itself and tells so, or another has given it up: it will be over soon.
+        watchers.await_over()
         return
     assert isinstance(ref, ProcessRef)
     life = ref.life
     own = life is not None and life.thread is current_thread()
     if life is not None:
-        life.killed = True
-        if not own:
-            fence.fence(life)
+        fence.fence(life)
     # First of all: should its thread wake up just now, it finds nothing to do.
     mailbox = cast(Mailbox, ref.actor_inbox)
     closing = mailbox.undelivered = _Closing()
@@ -91,10 +97,8 @@ def kill(ref: pykka.ActorRef[Any]) -> None:
         life.start_failed("killed")
     for monitor in monitors:
         monitor.tell(down)
+    watchers.over = True
     if own:
-        assert life is not None
-        # Only now: a fenced thread could not have told anybody.
-        fence.fence(life)
         raise Exit("killed")
     if life is not None:
         fence.interrupt(life)

@@ -13,7 +13,9 @@ import ctypes
 import gc
 import os
 import sys
-from threading import Lock, Thread, current_thread
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock, Thread, current_thread, local
 from time import sleep
 from typing import Any, Final, Protocol
 
@@ -32,6 +34,26 @@ _PYTHON = os.path.dirname(os.__file__) + os.sep
 _MAILBOX = os.path.join(os.path.dirname(__file__), "mailbox.py")
 
 _lock = Lock()
+
+
+class _Here(local):
+    exempt = False
+
+
+_here = _Here()
+
+
+@contextmanager
+def lifted() -> Iterator[None]:
+    """In the block the calling thread is not fenced, whoever gives it up meanwhile.
+
+    For what must not be left half done: one who gives up another may be given up himself.
+    """
+    before, _here.exempt = _here.exempt, True
+    try:
+        yield
+    finally:
+        _here.exempt = before
 
 
 class Life(Protocol):
@@ -63,7 +85,7 @@ class Life(Protocol):
 
 def is_fenced() -> bool:
     """Whether the calling thread was given up."""
-    return bool(threads) and current_thread() in threads
+    return bool(threads) and current_thread() in threads and not _here.exempt
 
 
 def fence(life: Life) -> None:

@@ -27,6 +27,7 @@ from pykka._envelope import Envelope
 from pykka.messages import _ActorStop
 
 from exraft.actors.exits import describe
+from exraft.actors.fence import is_fenced
 from exraft.actors.fence import threads as fenced
 
 logger = logging.getLogger("exraft.actors")
@@ -96,7 +97,7 @@ class Mailbox:
         A Pykka stop, or an item with an attribute `urgent` that is `True`, overtakes the others.
         What a thread puts that was given up is refused (see `fence`).
         """
-        if fenced and threading.current_thread() in fenced:
+        if fenced and is_fenced():
             refuse(item, "killed")
             return
         if item.__class__ is Envelope:
@@ -112,7 +113,7 @@ class Mailbox:
 
     def put_first(self, item: Any) -> None:
         """Add an item that overtakes those that `put` has added; these keep their own order."""
-        if fenced and threading.current_thread() in fenced:
+        if fenced and is_fenced():
             refuse(item, "killed")
             return
         self._urgent.append(item)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from threading import Lock
+from threading import Lock, get_ident
+from time import sleep
 from typing import Any, TypeVar
 from weakref import ref as weak
 
@@ -40,13 +41,16 @@ class Down:
 class Watchers:
     """The monitors of one process. Outlives the actor object: its reference holds it."""
 
-    __slots__ = ("_last_words", "_lock", "_monitors")
+    __slots__ = ("_last_words", "_lock", "_monitors", "_teller", "over")
 
     def __init__(self) -> None:
         self._lock = Lock()
         # In the order in which they were made; None once all were told.
         self._monitors: dict[Monitor, None] | None = {}
         self._last_words: Down | None = None
+        self._teller: int | None = None
+        self.over = False
+        """Whether all have been told."""
 
     def add(self, monitor: Monitor) -> bool:
         """Add a monitor; `False` if the process has ended and nobody is told any more."""
@@ -68,6 +72,8 @@ class Watchers:
         """Tell every monitor, once and for all; a second call tells nobody."""
         for monitor in self.close(down) or ():
             monitor.tell(down)
+        if self._teller == get_ident():
+            self.over = True
 
     def close(self, down: Down) -> Iterable[Monitor] | None:
         """Settle what the news is; return who is to be told of it, `None` if it is settled already.
@@ -79,12 +85,21 @@ class Watchers:
             if self._monitors is None:
                 return None
             monitors, self._monitors = self._monitors, None
+            self._teller = get_ident()
             if monitors and isinstance(down.reason, BaseException):
                 self._last_words = Down(down.ref, describe(down.reason))
             else:
                 self._last_words = down
         # To be told outside the lock: what is called may look at monitors itself.
         return monitors
+
+    def await_over(self) -> None:
+        """Wait until another thread, which settles the news at this moment, has told it.
+
+        That takes no longer than telling does; but nobody waits for what he does himself.
+        """
+        while not self.over and self._teller != get_ident():
+            sleep(0.0001)
 
     @property
     def told(self) -> bool:

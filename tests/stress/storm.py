@@ -278,7 +278,7 @@ class _Leaf:
         # Who is given up meanwhile may get a SystemExit.
         with suppress(SystemExit):
             self.book.calm.wait(self.rng.uniform(0.0, 0.1))
-        if fence.is_fenced():
+        if self.life.ended is not None:
             self.book.do_harm(self.life)
 
 
