@@ -104,6 +104,7 @@ class _Life:
         self.killed = False
         self.over = False
         self.last_started: pykka.ActorRef[Any] | None = None
+        self.spawning = False
         self._actor = actor
         self._inbox = inbox
         self._ancestors = lineage.here()
@@ -148,6 +149,8 @@ class _Life:
             self._die(error)
             self._part()
             raise StartFailed(ref.actor_class.__name__, error) from error
+        finally:
+            lineage.begot()
         self._started.get()
         return ref
 

@@ -66,12 +66,14 @@ class Life(Protocol):
         starting: whether who starts it waits for it.
         last_started: the process that it was the last to start; if it is given up in the middle of
             that, nobody else knows of it yet.
+        spawning: whether its thread is about to start another, and must not be interrupted.
     """
 
     thread: Thread | None
     killed: bool
     over: bool
     last_started: pykka.ActorRef[Any] | None
+    spawning: bool
 
     @property
     def starting(self) -> bool: ...
@@ -96,6 +98,16 @@ def fence(life: Life) -> None:
             threads[life.thread] = None
 
 
+def spawns(life: Life) -> None:
+    """Its thread is about to start another.
+
+    Up to Python 3.11 a thread bears the number of the one that starts it until it runs: what is
+    meant for the one would hit the other, and both would wait for ever.
+    """
+    with _lock:
+        life.spawning = True
+
+
 def interrupt(life: Life) -> None:
     """Let `SystemExit` rise in the fenced thread, which may end it sooner: a loop without end, say.
 
@@ -106,9 +118,12 @@ def interrupt(life: Life) -> None:
         with _lock:
             # Under the lock of `leave`: a thread that has ended may have given its number to
             # another.
-            if not life.killed or life.over or life.thread is None or life.thread.ident is None:
+            thread = life.thread
+            if not life.killed or life.over or life.spawning or thread is None:
                 return
-            ident = life.thread.ident
+            ident = thread.ident
+            if ident is None:
+                return
             file = _where(ident)
             if file == _MAILBOX:
                 # It waits for a message, and is woken by the end of its mailbox.

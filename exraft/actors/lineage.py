@@ -59,8 +59,17 @@ def begets(ref: pykka.ActorRef[Any]) -> None:
     life = None if starter is None else life_of(starter)
     if life is not None:
         life.last_started = ref
+        fence.spawns(life)
     # Only then: who gives this thread up looks at what it starts after it has fenced it.
     must_go_on()
+
+
+def begot() -> None:
+    """Its thread has been started."""
+    starter = current()
+    life = None if starter is None else life_of(starter)
+    if life is not None:
+        life.spawning = False
 
 
 def must_go_on() -> None:

@@ -101,6 +101,7 @@ class Process(pykka.ThreadingActor):
     killed = False
     over = False
     last_started: pykka.ActorRef[Any] | None = None
+    spawning = False
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
         super().__init__()
@@ -144,6 +145,8 @@ class Process(pykka.ThreadingActor):
         except BaseException as error:  # no thread could be had
             process._die(error)
             raise StartFailed(cls.__name__, error) from error
+        finally:
+            lineage.begot()
         process._started.get()
         return ref
 

@@ -48,8 +48,8 @@ KILLERS = 8
 PATIENCE = 60.0
 """Seconds that anything may take on a loaded machine."""
 LENIENT: dict[str, Any] = {"max_restarts": 1_000_000, "max_seconds": 300.0}
-STRICT: dict[str, Any] = {"max_restarts": 3, "max_seconds": 0.5}
-"""Too little for the storm: such a supervisor gives up again and again."""
+BRIEF = 0.5
+"""The window of supervisors that give up again and again, in seconds."""
 
 Kind: TypeAlias = Literal["one_for_one", "one_for_all", "rest_for_one", "dynamic"]
 Ref: TypeAlias = pykka.ActorRef[Any]
@@ -353,7 +353,7 @@ class Forest:
             trees += [
                 self._group(f"all{number}", "one_for_all"),
                 self._group(f"rest{number}", "rest_for_one"),
-                self._strict(f"strict{number}"),
+                self._strict(f"strict{number}", 2 + number),
             ]
         trees.append(self._branch("pool", "dynamic", ()))
         root = self._branch("root", "one_for_one", trees)
@@ -378,8 +378,10 @@ class Forest:
         nested = self._branch(f"{key}.nested", kind, self._leaves(f"{key}.nested", 2), frail=True)
         return self._branch(key, kind, [*leaves[:2], nested, *leaves[2:]], frail=True)
 
-    def _strict(self, key: str) -> ChildSpec:
-        return self._branch(key, "one_for_one", self._leaves(key, 6), frail=True, options=STRICT)
+    def _strict(self, key: str, most: int) -> ChildSpec:
+        options = {"max_restarts": most, "max_seconds": BRIEF}
+        leaves = self._leaves(key, 6)
+        return self._branch(key, "one_for_one", leaves, frail=True, options=options)
 
     def _branch(
         self,

@@ -15,7 +15,7 @@ import pytest
 
 from exraft.actors import is_orderly
 from exraft.supervision.tree import Node
-from tests.stress.storm import STRICT, Branch, Life, Storm, Window
+from tests.stress.storm import BRIEF, Branch, Life, Storm, Window
 
 SECONDS = float(os.environ.get("STRESS_SECONDS", "4"))
 SEED = int(os.environ.get("STRESS_SEED", "2024"))
@@ -178,6 +178,8 @@ def test_a_strategy_starts_again_who_is_affected_in_order(storm: Storm) -> None:
     """S15, S16, S17, S18: up to the last one, or up to one that fails to start."""
     wrong = []
     for branch, sup, lives in supervised(storm, "one_for_all", "rest_for_one"):
+        if sup.ref in storm.book.doubtful:
+            continue
         keys = lasting(storm, branch)
         found = rounds(storm, branch, by_itself(branch, lives))
         for number, started in enumerate(found):
@@ -197,6 +199,8 @@ def test_a_strategy_stops_who_is_affected_in_reverse(storm: Storm) -> None:
     """S15, S16: and nobody who is not; S22 and S28: in the end it stops all of them."""
     wrong = []
     for branch, sup, lives in supervised(storm, "one_for_all", "rest_for_one"):
+        if sup.ref in storm.book.doubtful:
+            continue
         order = {key: number for number, key in enumerate(branch.keys)}
         starts = [each[0] for each in rounds(storm, branch, by_itself(branch, lives))]
         ordered = sorted((life for life in lives if was_ordered(storm, life)), key=end)
@@ -270,7 +274,7 @@ def test_a_supervisor_gives_up_when_its_limit_is_passed_and_not_before(storm: St
 
 def is_strict(sup: Life) -> bool:
     """Whether nobody but itself ends it with `"shutdown"`."""
-    return sup.window is not None and sup.window.limits == tuple(STRICT.values())
+    return sup.window is not None and sup.window.limits[1] == BRIEF
 
 
 def misjudged(window: Window) -> Iterator[str]:

@@ -158,13 +158,11 @@ def everything() -> list[str]:
 def await_the_end(others: set[threading.Thread]) -> list[str]:
     """Wait until all new threads have ended; what is there then."""
     deadline = monotonic() + LIMIT
-    left = []
-    for thread in set(threading.enumerate()) - others:
-        if thread.ident is not None:
-            thread.join(max(0.0, deadline - monotonic()))
-        if thread.is_alive() or thread.ident is None:
-            left.append(f"the thread {thread}")
-    return left + everything()
+    pause = threading.Event()
+    # One that has not begun yet can't be joined.
+    while (left := set(threading.enumerate()) - others) and monotonic() < deadline:
+        pause.wait(0.001)
+    return [f"the thread {thread}" for thread in left] + everything()
 
 
 def test_stop_all_in_the_midst_of_a_storm_leaves_nothing_alive() -> None:
