@@ -5,7 +5,6 @@ Knows every start option with its default and its limits. Must not know what the
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any, TypedDict
@@ -14,12 +13,10 @@ from exraft.actors.spec import ServerSpec
 from exraft.actors.transport import Transport
 from exraft.codec import encode
 from exraft.errors import OptionError
+from exraft.limits import count_fault, duration_fault
 from exraft.machine import check_machine
 from exraft.names import Peer, Server, as_peer, check_name, node
 from exraft.raft import Options
-
-LONGEST = 300.0
-"""Seconds; a longer duration was most likely meant in milliseconds, as ExRaft's are."""
 
 
 class StartOptions(TypedDict, total=False):
@@ -76,15 +73,15 @@ def make_spec(
     founders = _founders(me, given["initial_config"], transport)
     min_majority = given["min_majority"]
     if min_majority is not None:
-        _check_count("min_majority", min_majority, least=1)
+        _check("min_majority", count_fault(min_majority, least=1))
         if given["initial_config"] and min_majority > len(founders):
             raise OptionError(
                 f"min_majority={min_majority} is above the {len(founders)} servers of"
                 " initial_config: they could never elect a leader"
             )
     for option in ("min_election_timeout", "max_election_timeout", "heartbeat_timeout"):
-        check_duration(option, given[option])
-    check_duration("max_seconds", given["max_seconds"])
+        _check(option, duration_fault(given[option]))
+    _check("max_seconds", duration_fault(given["max_seconds"]))
     if given["min_election_timeout"] > given["max_election_timeout"]:
         raise OptionError(
             f"min_election_timeout={given['min_election_timeout']} is above"
@@ -97,8 +94,8 @@ def make_spec(
             " elections between two heartbeats. Both are in seconds; a tenth of it is usual"
         )
     for option in ("batch_size", "max_command_bytes", "max_uncommitted_bytes"):
-        _check_count(option, given[option], least=1)
-    _check_count("max_restarts", given["max_restarts"], least=0)
+        _check(option, count_fault(given[option], least=1))
+    _check("max_restarts", count_fault(given["max_restarts"], least=0))
     for option in ("dirty_read", "debug"):
         if not isinstance(given[option], bool):
             raise OptionError(f"{option} is True or False, not {given[option]!r}")
@@ -155,23 +152,6 @@ def _founders(me: Peer, initial_config: object, transport: Transport) -> tuple[P
     return tuple(founders) if me in founders else (me, *founders)
 
 
-def check_duration(option: str, value: object) -> None:
-    """Refuse what is no sensible number of seconds.
-
-    Raises:
-        OptionError: the message names the unit, and the value that was likely meant.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise OptionError(f"{option} is a number of seconds, not {value!r}")
-    if not math.isfinite(value) or value <= 0:
-        raise OptionError(f"{option}={value!r}: a number of seconds above 0 is wanted")
-    if value > LONGEST:
-        raise OptionError(
-            f"{option}={value!r} seconds is longer than {LONGEST:g} s. ExRaft counts milliseconds,"
-            f" exraft seconds: did you mean {value / 1000}?"
-        )
-
-
-def _check_count(option: str, value: object, *, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise OptionError(f"{option} is a whole number from {least} on, not {value!r}")
+def _check(option: str, fault: str | None) -> None:
+    if fault is not None:
+        raise OptionError(f"{option}: {fault}")
