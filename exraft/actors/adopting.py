@@ -70,6 +70,7 @@ def adopt(
         raise TypeError(f"{cls!r} is no subclass of pykka.ThreadingActor")
     if issubclass(cls, Process):
         raise TypeError(f"{cls.__name__} is a Process already: use its start()")
+    lineage.must_go_on()
     inbox = Mailbox(partial(refuse, reason="noproc"))
     try:
         actor = _make(cls, args, kwargs or {}, inbox)

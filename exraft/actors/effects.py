@@ -39,6 +39,7 @@ class Effects:
         self._name = name
         self._queue: SimpleQueue[SideEffect | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._closed = False
 
     @property
     def queued(self) -> int:
@@ -59,16 +60,20 @@ class Effects:
             self._thread.start()
 
     def close(self, timeout: float | None) -> bool:
-        """Let what waits run out, at most `timeout` seconds; say whether it did."""
+        """Let what waits run out, at most `timeout` seconds; say whether it did.
+
+        What has not begun by then is never run.
+        """
         if self._thread is None:
             return True
         self._queue.put(None)
         self._thread.join(timeout)
+        self._closed = True
         return not self._thread.is_alive()
 
     def _work(self) -> None:
         _here.worker = self._name
-        while (effect := self._queue.get()) is not None:
+        while (effect := self._queue.get()) is not None and not self._closed:
             try:
                 effect()
             except BaseException:

@@ -136,6 +136,7 @@ class Process(pykka.ThreadingActor):
                 Its monitors, if `on_start` handed its reference out, are told.
             Exit: the calling thread was given up, and starts nobody.
         """
+        lineage.must_go_on()
         process = cls(*args, **kwargs)
         ref = process.actor_ref
         lineage.begets(ref)

@@ -40,7 +40,7 @@ from exraft.actors.process import Process
 from exraft.actors.refusals import error_of
 from exraft.actors.registry import ActorRegistry
 from exraft.actors.replica import Replica
-from exraft.actors.spec import PATIENCE, Estate, supervisor_name
+from exraft.actors.spec import PATIENCE, Tenure, supervisor_name
 from exraft.actors.status import Status, status_of
 from exraft.actors.waiting import Waiting
 from exraft.codec import copy_exception, decode
@@ -88,15 +88,16 @@ def current_server() -> Peer | None:
 class RaftServer(Process):
     """One life of a server."""
 
-    def __init__(self, estate: Estate) -> None:
+    def __init__(self, tenure: Tenure) -> None:
         super().__init__()
+        estate = tenure.estate
         spec = self._spec = estate.spec
         self._me = spec.peer
         # For callers, who refuse what is larger before they send it.
         self._actor_ref.max_command_bytes = spec.max_command_bytes  # type: ignore[attr-defined]
-        self._estate = estate
+        self._tenure = tenure
         self._transport = estate.transport
-        self._store = estate.begin_life()
+        self._store = tenure.begin_life()
         self._batch: deque[Any] = deque()
         """The rest of the batch that is being handled."""
         self._interrupted = False
@@ -134,7 +135,7 @@ class RaftServer(Process):
     def on_start(self) -> None:
         _here.server = self._me
         spec = self._spec
-        estate = self._estate
+        tenure = self._tenure
         replica = Replica(
             make_machine(spec.machine), decode(spec.init_arg), self._me, debug=spec.debug
         )
@@ -150,11 +151,11 @@ class RaftServer(Process):
             random.Random(),
             now,
             spec.founders,
-            resume=estate.lives > 1,
-            standby=estate.standby,
+            resume=tenure.estate.lives > 1,
+            standby=tenure.standby,
         )
         self._replica = replica
-        if estate.standby and self._raft.standby:
+        if tenure.standby and self._raft.standby:
             logger.warning(
                 "%s starts with an empty store although a living cluster counts it as a member: it"
                 " waits. Take it in again with ExRaft.add_server(leader, %r), or stop all members"
@@ -162,9 +163,9 @@ class RaftServer(Process):
                 self._me,
                 self._me.name,
             )
-        if estate.reservation is not None:
-            estate.reservation.bind(self.actor_ref)
-            estate.reservation = None
+        if tenure.reservation is not None:
+            tenure.reservation.bind(self.actor_ref)
+            tenure.reservation = None
         else:
             self.register(self._me.name)
         self._named = True
@@ -268,7 +269,7 @@ class RaftServer(Process):
         if len(call.data) > self._spec.max_command_bytes:
             call.reply.fail(CommandTooLarge(len(call.data), self._spec.max_command_bytes))
             return
-        if self._estate.effects.full:
+        if self._tenure.effects.full:
             call.reply.fail(Overloaded("too many side effects wait to be run: wait for some"))
             return
         try:
@@ -345,7 +346,7 @@ class RaftServer(Process):
                     call.reply.set(None)
             self._applied = index
             if effects and self._may_run_effects(index, entry):
-                self._estate.effects.run(effects)
+                self._tenure.effects.run(effects)
             if monotonic() >= until:
                 break
         self._current = None
@@ -506,7 +507,7 @@ class RaftServer(Process):
         if order.patience is not None:
             # Who has less patience than that has no more for side effects.
             spare = order.patience - PATIENCE
-            self._estate.grace = spare if spare > 0.0 else order.patience
+            self._tenure.grace = spare if spare > 0.0 else order.patience
         if order.everyone:
             return
         # What it has beyond the time for `terminate` is for this.
@@ -544,16 +545,16 @@ class RaftServer(Process):
 
     def about_to_close(self) -> None:
         """Answer who waits; keep the name, and what was never handled, for the next life."""
-        estate = self._estate
+        tenure = self._tenure
         if self._watch is not None:
             self._watch.cancel()
         # Not a method: whoever holds the reference of a dead server shall not hold its state.
         self.actor_inbox.undelivered = partial(_give_to_successor, self._me.name, self._why)
         for call in self._calls():
             call.abandon(self._why)
-        if self._named and self._stopping is None and estate.reservation is None:
+        if self._named and self._stopping is None and tenure.reservation is None:
             try:
-                estate.reservation = ActorRegistry.reserve(self._me.name, bearer=self.actor_ref)
+                tenure.reservation = ActorRegistry.reserve(self._me.name, bearer=self.actor_ref)
             except AlreadyStarted as error:
                 # Somebody has taken the name away from it, and the next life will not get it.
                 logger.error("%s can't keep its name: %s", self._me, error)
@@ -569,6 +570,8 @@ class RaftServer(Process):
         super().left_behind()
         # At once: the next life may be long in coming.
         self._store.fence()
+        # Nor is anybody to wait for its side effects now.
+        self._tenure.grace = 0.0
 
     def abandon(self) -> None:
         super().abandon()
@@ -629,8 +632,8 @@ class RaftServer(Process):
             queued=self.actor_inbox.qsize(),
             writes=len(self._waiting),
             reads=sum(len(reads) for _, reads in self._reads),
-            side_effects=self._estate.effects.queued,
-            restarts=self._estate.lives - 1,
+            side_effects=self._tenure.effects.queued,
+            restarts=self._tenure.estate.lives - 1,
             fault=self._fault,
         )
 

@@ -7,10 +7,12 @@ know how a life is started or judged: that is its supervisor's business.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from threading import Lock
 from typing import Final
 
 from exraft.actors import members
 from exraft.actors.effects import Effects
+from exraft.actors.exits import Exit
 from exraft.actors.registry import Reservation
 from exraft.actors.transport import Transport
 from exraft.machine import MachineFactory
@@ -57,66 +59,89 @@ def supervisor_name(name: str) -> str:
 
 
 class Estate:
-    """What a server has beyond its lives; made with its child spec, and as lasting as that.
+    """What belongs to a server's child spec: it outlives its lives, and its supervisors too.
 
-    Its store and its count of lives outlive its supervisor too, so that it is the member it was
-    when the parent of that starts another one. The rest is opened with the first life under a
-    supervisor, and closed with that: the worker of its side effects, and its name between two
-    lives.
+    So the server is the member it was when the parent of its supervisor starts another one.
 
     Attributes:
         lives: how many it has had, the present one included.
-        standby: whether it is a stranger under the name of a member (rule 29).
-        grace: seconds that side effects get to run out when its supervisor ends.
-        reservation: the server's name between two lives.
     """
 
-    __slots__ = (
-        "_open",
-        "effects",
-        "grace",
-        "lives",
-        "reservation",
-        "spec",
-        "standby",
-        "store",
-        "transport",
-    )
+    __slots__ = ("lives", "spec", "store", "transport")
 
     def __init__(self, spec: ServerSpec, store: MemoryStore, transport: Transport) -> None:
         self.spec = spec
         self.store = store
         self.transport = transport
         self.lives = 0
-        self.standby = False
+
+
+class Tenure:
+    """The time of one supervisor of a server; what its lives leave to each other.
+
+    Only one is open at a time: its supervisor bears the name of that. Once it is closed no life
+    begins in it: a supervisor that was given up, and wakes, takes the store from nobody.
+
+    Attributes:
+        estate: what outlives it.
+        effects: the worker of the server's side effects.
+        grace: seconds that these get to run out in the end.
+        standby: whether the server is a stranger under the name of a member (rule 29).
+        reservation: the server's name between two lives.
+    """
+
+    __slots__ = (
+        "_began",
+        "_closed",
+        "_lock",
+        "effects",
+        "estate",
+        "grace",
+        "reservation",
+        "standby",
+    )
+
+    def __init__(self, estate: Estate) -> None:
+        self.estate = estate
+        self.effects = Effects(estate.spec.peer.name)
         self.grace = PATIENCE
+        self.standby = False
         self.reservation: Reservation | None = None
-        self.effects = Effects(spec.peer.name)
-        self._open = False
+        self._lock = Lock()
+        self._began = False
+        self._closed = False
 
     def begin_life(self) -> LentStore:
-        """Lend the store to a life that begins; whoever held it holds a dead token."""
-        if not self._open:
-            self._open = True
-            self.effects = Effects(self.spec.peer.name)
-            self.grace = PATIENCE
-            self.standby = members.is_forgotten(self.spec.peer, self.store.store_id)
-        self.lives += 1
-        return self.store.lend()
+        """Lend the store to a life that begins; whoever held it holds a dead token.
+
+        Raises:
+            Exit: the tenure is closed.
+        """
+        estate = self.estate
+        with self._lock:
+            if self._closed:
+                raise Exit("killed")
+            if not self._began:
+                self._began = True
+                self.standby = members.is_forgotten(estate.spec.peer, estate.store.store_id)
+            estate.lives += 1
+            return estate.store.lend()
 
     def close(self) -> bool:
-        """Its supervisor ends: no life follows under this one. Its store stays what it is.
+        """The supervisor ends: no life follows under it. The store stays what it is.
 
         Returns:
             whether all side effects have run.
         """
-        if not self._open:
-            return True
+        with self._lock:
+            self._closed = True
+            if not self._began:
+                return True
         ran_out = self.effects.close(self.grace)
         if self.reservation is not None:
             self.reservation.free()
             self.reservation = None
-        self.store.take_back()
-        members.ended(self.spec.peer, self.store.store_id)
-        self._open = False
+        store = self.estate.store
+        store.take_back()
+        members.ended(self.estate.spec.peer, store.store_id)
         return ran_out

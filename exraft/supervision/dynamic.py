@@ -25,10 +25,10 @@ from exraft.supervision.errors import ChildNotFound, TooManyChildren
 from exraft.supervision.nesting import checks, look_into, start_process, supervisor_spec
 from exraft.supervision.supervising import (
     Child,
-    ChildRef,
     Counts,
     Listed,
     Options,
+    Started,
     Stop,
     Supervising,
 )
@@ -48,7 +48,7 @@ class DynamicSupervisorProcess(Supervising):
         self._extra_arguments = own_start((self.start_child, extra_arguments, {}))[1]
         self._numbers = count()
 
-    def start_child(self, spec: ChildSpec) -> ChildRef:
+    def start_child(self, spec: ChildSpec) -> Started:
         spec = check_spec(spec, extra_arguments=self._extra_arguments, nested=look_into)
         if self._max_children is not None and len(self._children) >= self._max_children:
             raise TooManyChildren(self._max_children)
@@ -153,7 +153,7 @@ class DynamicSupervisor:
         Its id is its name, or `"DynamicSupervisor"`, unless another is given.
 
         Raises:
-            SpecError, OptionError: it makes no sense.
+            SpecError: it makes no sense, its options included.
         """
         if id is None:
             id = options.get("name") or "DynamicSupervisor"
@@ -162,7 +162,7 @@ class DynamicSupervisor:
         )
 
     @staticmethod
-    def start_child(sup: Sup, spec: ChildSpec, timeout: float | None = None) -> ChildRef:
+    def start_child(sup: Sup, spec: ChildSpec, timeout: float | None = None) -> Started:
         """Start a child; return its reference, `None` if it declined.
 
         Raises:

@@ -54,7 +54,7 @@ def supervisor_spec(
     """Return how a supervisor is started as a child; see `Supervisor.child_spec`.
 
     Raises:
-        SpecError, OptionError: it makes no sense.
+        SpecError: it makes no sense, its options included.
     """
     spec = ChildSpec(
         id=options.get("name") or "Supervisor" if id is None else id,

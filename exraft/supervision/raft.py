@@ -14,7 +14,7 @@ import pykka
 
 from exraft.actors.registry import ActorRegistry
 from exraft.actors.server import RaftServer
-from exraft.actors.spec import PATIENCE, Estate
+from exraft.actors.spec import PATIENCE, Estate, Tenure
 from exraft.child_spec import ChildSpec
 from exraft.codec import copy_exception, without_frames
 from exraft.errors import AlreadyStarted, StartFailed
@@ -43,11 +43,13 @@ def start(estate: Estate) -> pykka.ActorRef[Any]:
     if taken is not None:
         raise AlreadyStarted(taken, spec.peer.name)
 
+    tenure = Tenure(estate)
+
     def close() -> None:
-        if not estate.close():
+        if not tenure.close():
             logger.error("Side effects of %s were left undone", spec.peer)
 
-    server = ChildSpec(id=spec.peer.name, start=(RaftServer, (estate,), {}), shutdown=spec.shutdown)
+    server = ChildSpec(id=spec.peer.name, start=(RaftServer, (tenure,), {}), shutdown=spec.shutdown)
     try:
         return Supervisor.start(
             [server],

@@ -36,14 +36,15 @@ from exraft.supervision.intensity import Intensity
 
 logger = logging.getLogger("exraft.supervision")
 
-ChildRef: TypeAlias = pykka.ActorRef[Any] | Literal["restarting"] | None
+Started: TypeAlias = pykka.ActorRef[Any] | None
+"""A child that was started; `None` if it declined."""
 
 
 class Listed(NamedTuple):
     """One line of `which_children`; equal to the plain tuple."""
 
     id: str
-    ref: ChildRef
+    ref: pykka.ActorRef[Any] | Literal["restarting"] | None
     """The actor; `"restarting"` if it is to be started again; `None` if it is stopped."""
     type: ChildType
 
@@ -281,7 +282,7 @@ class Supervising(Process):
             return
         raise failure
 
-    def add(self, child: Child) -> ChildRef:
+    def add(self, child: Child) -> Started:
         """Start a child that is new; its spec is kept if it could be started (S44).
 
         Raises:

@@ -28,10 +28,10 @@ from exraft.supervision.errors import (
 from exraft.supervision.nesting import checks, look_into, start_process, supervisor_spec
 from exraft.supervision.supervising import (
     Child,
-    ChildRef,
     Counts,
     Listed,
     Options,
+    Started,
     Stop,
     Supervising,
 )
@@ -55,7 +55,7 @@ class SupervisorProcess(Supervising):
         for child in reversed(list(self._children.values())):
             self.stop_child(child)
 
-    def start_child(self, spec: ChildSpec) -> ChildRef:
+    def start_child(self, spec: ChildSpec) -> Started:
         spec = check_spec(spec, auto_shutdown=self.options.auto_shutdown, nested=look_into)
         child = self._children.get(spec.id)
         if child is None:
@@ -76,7 +76,7 @@ class SupervisorProcess(Supervising):
             self.forget(child)
         self.go_on()
 
-    def restart_child(self, id: str) -> ChildRef:
+    def restart_child(self, id: str) -> Started:
         child = self._stopped_child(id)
         child.restarts += 1
         self.begin(child)
@@ -175,7 +175,7 @@ class Supervisor:
         children to stop, unless `shutdown` says otherwise.
 
         Raises:
-            SpecError, OptionError: as `start`, at once.
+            SpecError: it makes no sense, its own children and options included.
         """
         return supervisor_spec(
             Supervisor.start, (tuple(children),), options, id, restart, shutdown, significant
@@ -196,7 +196,7 @@ class Supervisor:
         return asking.ask(sup, SupervisorProcess, timeout, "count_children")  # type: ignore[no-any-return]
 
     @staticmethod
-    def start_child(sup: Sup, spec: ChildSpec, timeout: float | None = None) -> ChildRef:
+    def start_child(sup: Sup, spec: ChildSpec, timeout: float | None = None) -> Started:
         """Add a child after the others, and start it; return its reference, `None` if it declined.
 
         Raises:
@@ -217,7 +217,7 @@ class Supervisor:
         asking.ask(sup, SupervisorProcess, timeout, "terminate_child", id, lineage.here())
 
     @staticmethod
-    def restart_child(sup: Sup, id: str, timeout: float | None = None) -> ChildRef:
+    def restart_child(sup: Sup, id: str, timeout: float | None = None) -> Started:
         """Start a child that is stopped; return its reference, `None` if it declined.
 
         Raises:

@@ -172,9 +172,6 @@ class Book:
             lives = [life for lives in self.lives.values() for life in lives]
         return sorted(lives, key=lambda life: life.began)
 
-    def under(self, parent: Ref | None) -> list[Life]:
-        return [life for life in self.all() if life.parent is parent]
-
     def do_harm(self, life: Life) -> None:
         """What a thread that was given up tries when it wakes up."""
         self.done["zombies that woke up"] += 1
@@ -631,6 +628,7 @@ class Storm:
     Attributes:
         calm: the forest when nothing died any more.
         stopping: the number at which the forest was stopped.
+        under: for each life of a supervisor those of its children, in the order they began.
         left: what was there afterwards and not before.
     """
 
@@ -657,6 +655,9 @@ class Storm:
             Supervisor.stop(forest.root, timeout=PATIENCE)
             book.close()
             self.left = _await_end(before)
+        self.under: dict[Ref | None, list[Life]] = defaultdict(list)
+        for life in book.all():
+            self.under[life.parent].append(life)
 
     def _settle(self) -> Node:
         """Wait until nobody dies any more, and all that have died were noticed; the tree then."""

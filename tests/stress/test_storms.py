@@ -7,6 +7,8 @@ a fixed seed. The numbers S1 to S57 are the statements about supervision.
 from __future__ import annotations
 
 import os
+from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import TypeAlias
@@ -45,7 +47,7 @@ def supervised(storm: Storm, *kinds: str) -> Iterator[Supervised]:
         if branch.kind in kinds:
             for life in storm.book.lives[key]:
                 if life.ref is not None:
-                    yield branch, life, storm.book.under(life.ref)
+                    yield branch, life, storm.under[life.ref]
 
 
 def survived(storm: Storm, life: Life) -> bool:
@@ -100,8 +102,10 @@ def test_who_ends_is_restarted_as_its_spec_says(storm: Storm) -> None:
     for _, sup, lives in supervised(storm, "one_for_one", "dynamic"):
         if not survived(storm, sup) or sup.ref in storm.book.doubtful:
             continue
-        for key in {life.key for life in lives}:
-            own = [life for life in lives if life.key == key]
+        by_key: dict[str, list[Life]] = defaultdict(list)
+        for life in lives:
+            by_key[life.key].append(life)
+        for key, own in by_key.items():
             for life, successor in pairwise([*own, None]):
                 assert life is not None
                 assert life.ended is not None
@@ -241,7 +245,7 @@ def test_the_counters_of_restarts_agree(storm: Storm) -> None:
 def miscounted(storm: Storm, sup: Node) -> Iterator[str]:
     if sup.ref is None or sup.ref in storm.book.doubtful:
         return
-    lives = storm.book.under(sup.ref)
+    lives = storm.under[sup.ref]
     for child in sup.children:
         own = [life for life in lives if life.key == child.id]
         # A new spec counts from the beginning.
@@ -281,7 +285,7 @@ def misjudged(window: Window) -> Iterator[str]:
     most, seconds = window.limits
     moments = [moment for moment, _ in window.answers]
     for number, (now, answer) in enumerate(window.answers):
-        recent = sum(now - seconds < moment for moment in moments[: number + 1])
+        recent = number + 1 - bisect_right(moments, now - seconds, hi=number + 1)
         if answer != (recent <= most):
             yield f"{recent} of {most} restarts in {seconds} s, and the answer was {answer}"
         if not answer and number + 1 < len(moments):

@@ -13,9 +13,16 @@ import pytest
 
 from exraft import ActorRegistry, ExRaft, Peer, Role, StateMachine
 from exraft.actors.calls import Crash
+from exraft.actors.ending import kill
+from exraft.actors.exits import Exit
 from exraft.actors.registry import ActorRegistry as Registry
+from exraft.actors.spec import Estate, Tenure
+from exraft.actors.transport import local
 from exraft.child_spec import ChildSpec
-from exraft.errors import AlreadyStarted, ServerNotFound, StartFailed
+from exraft.errors import AlreadyStarted, ServerDown, ServerNotFound, StartFailed
+from exraft.options import make_spec
+from exraft.storage import MemoryStore
+from exraft.storage.memory import Fenced
 from exraft.supervision import DynamicSupervisor, Supervisor
 from tests.helpers import LIMIT, PATIENT, RAFT, Gate, end_of, supervisor_of, wait_until
 
@@ -285,7 +292,45 @@ def _estate_of(supervisor: pykka.ActorRef[Any]) -> Any:
     from exraft.actors.lineage import life_of
 
     life: Any = life_of(supervisor)
-    return life._children[NAME].spec.start[1][0]
+    return life._children[NAME].spec.start[1][0].estate
+
+
+def test_a_supervisor_that_was_given_up_takes_the_store_from_nobody() -> None:
+    """S30: it may wake up in the middle of a restart, when its successor has a server at work."""
+    estate = Estate(make_spec(Tally, 0, NAME, {}, local), MemoryStore(), local)
+    given_up, successor = Tenure(estate), Tenure(estate)
+    before = given_up.begin_life()
+    given_up.close()
+    present = successor.begin_life()
+    with pytest.raises(Exit):
+        given_up.begin_life()
+    present.set_ballot(1, None, leads=False)
+    with pytest.raises(Fenced):
+        before.set_ballot(1, None, leads=False)
+    successor.close()
+
+
+def test_a_kill_of_its_supervisor_ends_the_server_and_its_tree_goes_on() -> None:
+    gate, hung = Gate(), threading.Event()
+
+    class Slow(Tally):
+        def handle_write(self, command: int, state: int) -> tuple[int, int]:
+            if command == 100 and not hung.is_set():
+                hung.set()
+                gate.pass_through()
+            return super().handle_write(command, state)
+
+    tree(Slow.child_spec(0, name=NAME, **PATIENT))
+    write(7)
+    hanging = ExRaft.write_async(NAME, 100)
+    gate.await_someone()
+    kill(supervisor_of(NAME))
+    with pytest.raises(ServerDown):
+        hanging.get(timeout=LIMIT)
+    await_server()
+    gate.open()
+    # It is in the log, and the next life applies it.
+    assert write(1) == 108
 
 
 # Its stop.
