@@ -105,6 +105,10 @@ class Life:
         return f"{self.key}({self.began}, {self.up}, {self.ended}, {self.reason!r})"
 
 
+_BY_THEMSELVES = ("failures to start", "failures at the end", "slow ends", "zombies that woke up")
+"""What children do without being told."""
+
+
 class Book:
     """All lives, and what is wrong at first sight."""
 
@@ -125,7 +129,7 @@ class Book:
         """Between which numbers an administrator had a child terminated."""
         self.doubtful: set[Ref] = set()
         """Supervisors that may have started a child by hand without having told."""
-        self.done: Counter[str] = Counter()
+        self.done = Counter(dict.fromkeys(_BY_THEMSELVES, 0))
         self.wrong: list[str] = []
 
     def now(self) -> int:
@@ -171,6 +175,15 @@ class Book:
         with self._lock:
             lives = [life for lives in self.lives.values() for life in lives]
         return sorted(lives, key=lambda life: life.began)
+
+    def complete(self) -> bool:
+        """Whether everything has happened once, a supervisor that gave up included."""
+        return all(self.done.values()) and any(
+            not answer
+            for life in self.all()
+            if life.window is not None
+            for _, answer in life.window.answers.copy()
+        )
 
     def do_harm(self, life: Life) -> None:
         """What a thread that was given up tries when it wakes up."""
@@ -450,15 +463,16 @@ class Killer:
         self._forest = forest
         self._book = forest.book
         self._rng = forest.book.rng(f"killer {number}")
+        self._acts = dict(self._ways())
+        self._book.done.update(dict.fromkeys(self._acts, 0))
         self.thread = threading.Thread(target=self._run, name=f"killer {number}", daemon=True)
 
     def _run(self) -> None:
-        ways = dict(self._ways())
-        names = list(ways)
+        names = list(self._acts)
         while not self._book.calm.is_set():
             name = self._rng.choice(names)
             try:
-                ways[name]()
+                self._acts[name]()
             except pykka.Timeout as error:
                 self._book.wrong.append(f"{name} was never answered: {error!r}")
             except (pykka.ActorDeadError, ExRaftError):
@@ -643,7 +657,11 @@ class Storm:
             book.raging.set()
             for killer in killers:
                 killer.thread.start()
+            began = monotonic()
             book.calm.wait(seconds)
+            while not book.complete() and monotonic() < began + seconds + PATIENCE:
+                # A slow machine has not come to everything yet.
+                book.calm.wait(0.1)
             book.raging.clear()
             book.calm.set()
             for killer in killers:

@@ -106,19 +106,19 @@ def test_who_ends_is_restarted_as_its_spec_says(storm: Storm) -> None:
         for life in lives:
             by_key[life.key].append(life)
         for key, own in by_key.items():
-            for life, successor in pairwise([*own, None]):
-                assert life is not None
-                assert life.ended is not None
+            for former, successor in pairwise([*own, None]):
+                assert former is not None
+                assert former.ended is not None
                 last = storm.stopping if successor is None else successor.began
-                if life.ended > storm.stopping or was_terminated(storm, key, life.began, last):
+                if former.ended > storm.stopping or was_terminated(storm, key, former.began, last):
                     continue
-                if life.up is None and life.by_hand != "no":
+                if former.up is None and former.by_hand != "no":
                     expected = False  # S44; one that was started again by hand stays stopped
                 else:
-                    expected = life.up is None or restarts(storm, life)
+                    expected = former.up is None or restarts(storm, former)
                 found = successor is not None and successor.by_hand == "no"
                 if found != expected:
-                    wrong.append(f"after {life} came {successor}")
+                    wrong.append(f"after {former} came {successor}")
     check(storm, wrong)
 
 
