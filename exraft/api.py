@@ -39,6 +39,7 @@ from exraft.names import Peer, Role, Server, as_peer, node
 from exraft.options import StartOptions, make_spec
 from exraft.storage import MemoryStore
 from exraft.supervision import SupervisorNotFound, raft
+from exraft.supervision.nesting import checks
 
 _EMPTY: Any = []
 """The default init_arg. Never handed out: it is serialised at once."""
@@ -298,3 +299,14 @@ def child_spec(
 
 def _estate(machine: object, init_arg: Any, name: str, options: Mapping[str, Any]) -> Estate:
     return Estate(make_spec(machine, init_arg, name, options, local), MemoryStore(), local)
+
+
+def _refuse_as_child(*args: Any, **kwargs: Any) -> None:
+    # Its log would be made anew with each start, and a restart by the tree would forget it.
+    raise ValueError(
+        "as the child of a tree a server needs a log that outlives its supervisor: let the spec be"
+        " that of Machine.child_spec(init_arg, name=..., ...)"
+    )
+
+
+checks(ExRaft.start_server, _refuse_as_child)

@@ -306,7 +306,8 @@ class ServerNotFound(ExRaftError, LookupError, pykka.ActorDeadError):
 
     def __init__(self, server: object, *, maybe_applied: bool | None = None) -> None:
         super().__init__(
-            f"there is no server {server}: start it with ExRaft.start_server, or mend the name",
+            f"there is no server {server}: start it, or mend the name. One in a supervision tree"
+            " may be about to be started again, which ExRaft.client waits for",
             maybe_applied=maybe_applied,
         )
         self.server = server

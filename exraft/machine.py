@@ -9,11 +9,12 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from enum import Enum
 from pkgutil import resolve_name
 from typing import Any, Final, TypeAlias
 
-from exraft.child_spec import ChildSpec
+from exraft.child_spec import ChildSpec, Restart, Shutdown
 from exraft.names import Role
 
 SideEffect: TypeAlias = Callable[[], object]
@@ -119,12 +120,23 @@ class StateMachine(ABC):
         """
 
     @classmethod
-    def child_spec(cls, init_arg: Any = _ABSENT, *, name: str, **options: Any) -> ChildSpec:
+    def child_spec(
+        cls,
+        init_arg: Any = _ABSENT,
+        *,
+        name: str,
+        id: str | None = None,
+        restart: Restart = "permanent",
+        shutdown: Shutdown = None,
+        significant: bool = False,
+        **options: Any,
+    ) -> ChildSpec:
         """Return how a supervision tree starts a server of this machine.
 
-        Takes what `ExRaft.start_server` takes, and refuses what it refuses, at once. The child's
-        id is `name`, so that servers of one machine can stand in one tree; it is a permanent
-        supervisor without limit for its shutdown.
+        Takes what `ExRaft.start_server` takes, and refuses what it refuses, at once; and what a
+        `ChildSpec` has. The child's id is `name`, unless another is given, so that servers of one
+        machine can stand in one tree; it is a permanent supervisor without limit for its shutdown,
+        unless these are given.
 
         The server's log belongs to the spec: when its own supervisor gives up, and the tree starts
         another, the server is the member that it was. So it is after `ExRaft.stop_server`, which
@@ -134,7 +146,13 @@ class StateMachine(ABC):
         # By name: a machine must not import the API, which stands above it.
         make = resolve_name("exraft.api:child_spec")
         spec: ChildSpec = make(cls, [] if init_arg is _ABSENT else init_arg, name, options)
-        return spec
+        return replace(
+            spec,
+            id=spec.id if id is None else id,
+            restart=restart,
+            shutdown=shutdown,
+            significant=significant,
+        )
 
 
 MachineFactory: TypeAlias = Callable[[], StateMachine]

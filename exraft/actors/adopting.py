@@ -106,6 +106,7 @@ class _Life:
         self.over = False
         self.last_started: pykka.ActorRef[Any] | None = None
         self.spawning = False
+        self._ordered = False
         self._actor = actor
         self._inbox = inbox
         self._ancestors = lineage.here()
@@ -131,8 +132,8 @@ class _Life:
         self._ref = cast(ProcessRef[Any], ref)
 
     @property
-    def starting(self) -> bool:
-        return not self._started.done()
+    def waited_for(self) -> bool:
+        return self._ordered or not self._started.done()
 
     def begin(self) -> ProcessRef[Any]:
         """Start the thread, and wait for `on_start`."""
@@ -145,14 +146,21 @@ class _Life:
             raise
         ActorRegistry.register(ref)
         try:
-            self._actor._start_actor_loop()
-        except BaseException as error:  # no thread could be had
-            self._die(error)
-            self._part()
-            raise StartFailed(ref.actor_class.__name__, error) from error
-        finally:
-            lineage.begot()
-        self._started.get()
+            try:
+                self._actor._start_actor_loop()
+            except Exception as error:  # no thread could be had
+                self._die(error)
+                self._part()
+                raise StartFailed(ref.actor_class.__name__, error) from error
+            finally:
+                lineage.begot()
+            self._started.get()
+        except StartFailed:
+            raise
+        except BaseException:
+            # Ctrl-C, say: nobody waits for it any more, and nobody would have its reference.
+            ref.stop(block=False)
+            raise
         return ref
 
     def start_failed(self, reason: object) -> None:
@@ -193,7 +201,6 @@ class _Life:
             self._die(error)
             self.start_failed(error)
             return
-        lineage.started()
         self._started.set()
         try:
             while not self._ref.actor_stopped.is_set() and not self.killed:
@@ -215,6 +222,7 @@ class _Life:
             else:
                 self._receive(item)
         elif isinstance(item, ExitSignal | Order):
+            self._ordered = self._ordered or isinstance(item, Order)
             if isinstance(item, Order) or item.counts:
                 self._asked_for = item.reason
                 self._stop()

@@ -63,7 +63,7 @@ class Life(Protocol):
         thread: its thread, once it runs.
         killed: whether it was given up.
         over: whether the thread has left it, or is about to do nothing but that.
-        starting: whether who starts it waits for it.
+        waited_for: whether who starts it waits for it, or a supervisor that has ordered it to end.
         last_started: the process that it was the last to start; if it is given up in the middle of
             that, nobody else knows of it yet.
         spawning: whether its thread is about to start another, and must not be interrupted.
@@ -76,7 +76,7 @@ class Life(Protocol):
     spawning: bool
 
     @property
-    def starting(self) -> bool: ...
+    def waited_for(self) -> bool: ...
 
     def left_behind(self) -> None:
         """Called in the killer's thread: tell who waits for it; what it raises is logged."""

@@ -21,21 +21,14 @@ Lineage: TypeAlias = tuple[pykka.ActorRef[Any], ...]
 
 class _Here(threading.local):
     lineage: Lineage = ()
-    starting = False
 
 
 _here = _Here()
 
 
 def enter(lineage: Lineage) -> None:
-    """This thread is that of the first of `lineage`, which is starting."""
+    """This thread is that of the first of `lineage`."""
     _here.lineage = lineage
-    _here.starting = True
-
-
-def started() -> None:
-    """The process of this thread has started."""
-    _here.starting = False
 
 
 def here() -> Lineage:
@@ -85,14 +78,13 @@ def must_go_on() -> None:
 def waiting_for_me() -> Lineage:
     """The processes that do nothing else before this thread goes on: a call to one would deadlock.
 
-    The one whose thread this is, and as long as it is starting, who waits for that, and so on up.
+    The one whose thread this is; who waits for that to start, or has ordered it to end; and so on
+    up.
     """
     lineage = _here.lineage
-    if not _here.starting:
-        return lineage[:1]
-    for number, ref in enumerate(lineage[1:], 2):
+    for number, ref in enumerate(lineage, 1):
         life = life_of(ref)
-        if life is None or not life.starting:
+        if life is None or not life.waited_for:
             return lineage[:number]
     return lineage
 

@@ -109,6 +109,7 @@ class Process(pykka.ThreadingActor):
         self._ancestors = lineage.here()
         self._timers = Timers()
         self.reply_to = None
+        self._ordered = False
         self._started: OneLockFuture[None] = OneLockFuture()
         self._deferred: set[OneLockFuture[Any]] = set()
         self._unhandled: list[Any] = []
@@ -142,13 +143,20 @@ class Process(pykka.ThreadingActor):
         lineage.begets(ref)
         ActorRegistry.register(ref)
         try:
-            process._start_actor_loop()
-        except BaseException as error:  # no thread could be had
-            process._die(error)
-            raise StartFailed(cls.__name__, error) from error
-        finally:
-            lineage.begot()
-        process._started.get()
+            try:
+                process._start_actor_loop()
+            except Exception as error:  # no thread could be had
+                process._die(error)
+                raise StartFailed(cls.__name__, error) from error
+            finally:
+                lineage.begot()
+            process._started.get()
+        except StartFailed:
+            raise
+        except BaseException:
+            # Ctrl-C, say: nobody waits for it any more, and nobody would have its reference.
+            ref.stop(block=False)
+            raise
         return ref
 
     @property
@@ -157,9 +165,9 @@ class Process(pykka.ThreadingActor):
         return self._ancestors
 
     @property
-    def starting(self) -> bool:
-        """Whether who starts it still waits for its `on_start`."""
-        return not self._started.done()
+    def waited_for(self) -> bool:
+        """Whether who starts it waits for its `on_start`, or a supervisor for its end."""
+        return self._ordered or not self._started.done()
 
     # What a subclass may use.
 
@@ -210,19 +218,26 @@ class Process(pykka.ThreadingActor):
 
         Raises:
             ValueError: `seconds` is no number from 0 on.
+            RuntimeError: it is called in another thread.
         """
+        if self.thread is not None and self.thread is not threading.current_thread():
+            raise RuntimeError(
+                f"send_after of {self} is called in another thread: send it a message"
+            )
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
             raise ValueError(f"send_after takes a number of seconds from 0 on, not {seconds!r}")
         timer = Timer(monotonic() + seconds, message)
         self._timers.add(timer)
         return timer
 
-    def cancel_timer(self, timer: Timer) -> float | None:
-        """Cancel what `send_after` has set (OTP `cancel_timer/1`).
+    def cancel_timer(self, timer: Timer | None) -> float | None:
+        """Cancel what `send_after` has set (OTP `cancel_timer/1`); nothing happens for `None`.
 
         Returns:
             the seconds that were left, or `None` if its message has come, or it was cancelled.
         """
+        if timer is None:
+            return None
         left = max(0.0, timer.at - monotonic())
         return left if self._timers.cancel(timer) else None
 
@@ -351,6 +366,7 @@ class Process(pykka.ThreadingActor):
                 if item.counts:
                     raise Exit(item.reason)
             elif item.__class__ is Order:
+                self._ordered = True
                 self.on_order(item)
             else:
                 self.on_receive(item)
@@ -418,7 +434,6 @@ class Process(pykka.ThreadingActor):
             return None
         if self.killed:
             return None
-        lineage.started()
         self._started.set()
         try:
             self.run()

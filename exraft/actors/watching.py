@@ -184,6 +184,8 @@ def monitor(ref: pykka.ActorRef[Any], deliver: Callable[[Down], object]) -> Moni
     Raises:
         TypeError: `ref` is of a plain Pykka actor that nobody watches: it tells nobody.
     """
+    if not callable(deliver):
+        raise TypeError(f"a monitor calls a function with the news, and {deliver!r} is none")
     watch = Monitor(ref, deliver)
     if not watchers_of(ref).add(watch):
         watch.tell(Down(ref, "noproc"))
@@ -210,6 +212,8 @@ def watchers_of(ref: pykka.ActorRef[Any]) -> Watchers:
     """
     if isinstance(ref, ProcessRef):
         return ref.watchers
+    if not isinstance(ref, pykka.ActorRef):
+        raise TypeError(f"{ref!r} is no actor's reference, as start() or get_by_name() return it")
     raise TypeError(
         f"{ref} is a plain Pykka actor, which tells nobody of its end: start it under a supervisor,"
         " or with exraft.actors.start, or derive it from exraft.actors.Process"

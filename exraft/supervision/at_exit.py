@@ -70,4 +70,9 @@ def install() -> None:
 def _at_exit(pid: int) -> None:
     if os.getpid() == pid:
         for ref in stop_all(PATIENCE):
-            logger.warning("%s did not stop within %g s at the exit", ref, PATIENCE)
+            logger.warning(
+                "%s and what is below it did not stop within %g s at the exit: stop it before, with"
+                " Supervisor.stop, which waits for each child as its spec says",
+                life_of(ref) or ref,
+                PATIENCE,
+            )

@@ -82,7 +82,7 @@ def _no_list(children: object) -> str:
 def check_spec(
     spec: object,
     *,
-    auto_shutdown: AutoShutdown = "never",
+    auto_shutdown: AutoShutdown | None = "never",
     extra_arguments: tuple[Any, ...] = (),
     nested: Nested | None = None,
     place: int | None = None,
@@ -93,7 +93,7 @@ def check_spec(
 
     Args:
         spec: what was given.
-        auto_shutdown: the supervisor's.
+        auto_shutdown: the supervisor's; `None` for one that has none.
         extra_arguments: of the supervisor, which come before those of the spec (S50).
         nested: is called with a spec whose fields are right, to look into a start function that has
             specs among its arguments. A `ValueError` (which `SpecError` and `OptionError` are) is
@@ -267,7 +267,7 @@ def _check_shutdown(spec: ChildSpec) -> None:
     raise SpecError(spec.id, "shutdown", fault)
 
 
-def _check_significant(spec: ChildSpec, auto_shutdown: AutoShutdown) -> None:
+def _check_significant(spec: ChildSpec, auto_shutdown: AutoShutdown | None) -> None:
     if not isinstance(spec.significant, bool):
         raise SpecError(
             spec.id, "significant", f"True or False is wanted, not {_show(spec.significant)}"
@@ -280,6 +280,12 @@ def _check_significant(spec: ChildSpec, auto_shutdown: AutoShutdown) -> None:
             "significant",
             "a permanent child is always started again, so that its end means nothing:"
             " make it 'transient' or 'temporary', or leave significant out",
+        )
+    if auto_shutdown is None:
+        raise SpecError(
+            spec.id,
+            "significant",
+            "a DynamicSupervisor does not end with its children: leave significant out",
         )
     if auto_shutdown == "never":
         raise SpecError(

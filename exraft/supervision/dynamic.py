@@ -49,7 +49,12 @@ class DynamicSupervisorProcess(Supervising):
         self._numbers = count()
 
     def start_child(self, spec: ChildSpec) -> Started:
-        spec = check_spec(spec, extra_arguments=self._extra_arguments, nested=look_into)
+        spec = check_spec(
+            spec,
+            auto_shutdown=None,
+            extra_arguments=self._extra_arguments,
+            nested=look_into,
+        )
         if self._max_children is not None and len(self._children) >= self._max_children:
             raise TooManyChildren(self._max_children)
         function, args, kwargs = spec.start

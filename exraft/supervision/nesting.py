@@ -6,13 +6,15 @@ starts, and how its failure to start is told. Must not know what kinds of superv
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from typing import Any, Final
 
 import pykka
 
 from exraft.child_spec import ChildSpec, Restart, Shutdown
-from exraft.errors import AlreadyStarted, StartFailed
+from exraft.errors import AlreadyStarted, OptionError, StartFailed
 from exraft.supervision import at_exit
 from exraft.supervision.checking import check_spec
 from exraft.supervision.supervising import Supervising
@@ -54,8 +56,15 @@ def supervisor_spec(
     """Return how a supervisor is started as a child; see `Supervisor.child_spec`.
 
     Raises:
+        OptionError: there is no such option.
         SpecError: it makes no sense, its options included.
     """
+    known = inspect.signature(start).parameters
+    for option in options:
+        if option not in known:
+            close = get_close_matches(option, known, n=1)
+            hint = f": did you mean {close[0]}?" if close else ""
+            raise OptionError(f"a supervisor has no option {option}{hint}")
     spec = ChildSpec(
         id=options.get("name") or "Supervisor" if id is None else id,
         start=(start, args, options),

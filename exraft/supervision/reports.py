@@ -19,8 +19,8 @@ logger = logging.getLogger("exraft.supervision")
 def child_terminated(supervisor: str, spec: ChildSpec, reason: object, *, restarts: bool) -> None:
     """A child has ended although nobody asked it to (OTP `child_terminated`)."""
     # Without the traceback: the child has logged that itself.
-    follows = "is to be started again" if restarts else f"is {spec.restart}: not started again"
-    _report(f"%s, child of %s, has ended: %s. It {follows}", supervisor, spec, reason)
+    follows = "" if restarts else f". It is {spec.restart}, and not started again"
+    _report(f"%s, child of %s, has ended: %s{follows}", supervisor, spec, reason)
 
 
 def start_failed(supervisor: str, spec: ChildSpec, reason: object) -> None:
@@ -44,8 +44,8 @@ def gave_up(
 ) -> None:
     """A child would have to be restarted once too often (OTP `reached_max_restart_intensity`)."""
     _report(
-        "%s, child of %s, has ended: %s. That is one restart too many: its supervisor gives up"
-        f" and ends. It has restarted more than {max_restarts} times in {max_seconds:g} s",
+        "%s, child of %s, is not started again after: %s. That would be one restart too many, with"
+        f" {max_restarts} in {max_seconds:g} s behind it: its supervisor gives up and ends",
         supervisor,
         spec,
         reason,

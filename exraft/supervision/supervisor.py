@@ -6,7 +6,7 @@ not know how one is started, watched or given up (`supervising`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pykka
@@ -86,7 +86,7 @@ class SupervisorProcess(Supervising):
         self.forget(self._stopped_child(id))
 
     def _child(self, id: str) -> Child:
-        child = self._children.get(id)
+        child = self._children.get(id) if isinstance(id, str) else None
         if child is None:
             raise ChildNotFound(id)
         return child
@@ -119,7 +119,7 @@ class Supervisor:
 
     @staticmethod
     def start(
-        children: Iterable[ChildSpec] = (),
+        children: Sequence[ChildSpec] = (),
         *,
         strategy: Strategy = "one_for_one",
         max_restarts: int = 3,
@@ -161,7 +161,7 @@ class Supervisor:
 
     @staticmethod
     def child_spec(
-        children: Iterable[ChildSpec] = (),
+        children: Sequence[ChildSpec] = (),
         *,
         id: str | None = None,
         restart: Restart = "permanent",
@@ -178,7 +178,7 @@ class Supervisor:
             SpecError: it makes no sense, its own children and options included.
         """
         return supervisor_spec(
-            Supervisor.start, (tuple(children),), options, id, restart, shutdown, significant
+            Supervisor.start, (children,), options, id, restart, shutdown, significant
         )
 
     @staticmethod
@@ -249,7 +249,7 @@ class Supervisor:
 
 
 def _checked(
-    children: Iterable[ChildSpec] = (), **options: Any
+    children: Sequence[ChildSpec] = (), **options: Any
 ) -> tuple[Sequence[ChildSpec], Options]:
     """What `Supervisor.start` was given, if it makes sense."""
     chosen = Options(**options)

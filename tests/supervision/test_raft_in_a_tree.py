@@ -23,7 +23,7 @@ from exraft.errors import AlreadyStarted, ServerDown, ServerNotFound, StartFaile
 from exraft.options import make_spec
 from exraft.storage import MemoryStore
 from exraft.storage.memory import Fenced
-from exraft.supervision import DynamicSupervisor, Supervisor
+from exraft.supervision import DynamicSupervisor, SpecError, Supervisor
 from tests.helpers import LIMIT, PATIENT, RAFT, Gate, end_of, supervisor_of, wait_until
 
 NAME = ":kept"
@@ -157,6 +157,22 @@ def test_no_second_start_harms_a_server_between_two_lives() -> None:
         DynamicSupervisor.start_child(pool, one)
     gate.open()
     assert write(1) == 2
+
+
+def test_what_a_child_spec_has_may_be_given() -> None:
+    made = spec(id="counter", restart="temporary", shutdown=20.0)
+    assert (made.id, made.restart, made.shutdown) == ("counter", "temporary", 20.0)
+    sup = tree(made)
+    ended = end_of(supervisor_of(NAME))
+    ExRaft.stop_server(NAME, timeout=LIMIT)
+    assert ended.wait(LIMIT)
+    wait_until(lambda: not Supervisor.which_children(sup), "its spec is gone")
+
+
+def test_a_start_that_would_forget_its_log_is_refused() -> None:
+    made = ChildSpec("tally", (ExRaft.start_server, (Tally, 0), {"name": NAME}))
+    with pytest.raises(SpecError, match="child 'tally', start: .* a log that outlives"):
+        tree(made)
 
 
 # Its store.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pykka
@@ -12,7 +13,7 @@ from exraft import ActorRegistry
 from exraft.actors import Process, kill
 from exraft.errors import SelfCall
 from exraft.supervision import ChildSpec, Supervisor
-from tests.helpers import LIMIT, wait_until
+from tests.helpers import LIMIT, run_script, wait_until
 from tests.supervision.family import Watch
 
 
@@ -77,3 +78,71 @@ def test_a_child_can_not_terminate_itself_through_its_supervisor() -> None:
         tired.ask("rest")
     assert tired.is_alive()
     Supervisor.stop(sup, timeout=LIMIT)
+
+
+@pytest.mark.parametrize("base", [Process, pykka.ThreadingActor])
+def test_a_child_that_is_ordered_to_end_can_not_call_who_waits_for_that(
+    base: type[pykka.ThreadingActor],
+) -> None:
+    """S28: its supervisor waits for the end of its `on_stop`, and so does that one's."""
+    refused: list[Exception] = []
+
+    class Curious(base):  # type: ignore[valid-type, misc]
+        def on_stop(self) -> None:
+            for name in (":inner", ":top"):
+                try:
+                    Supervisor.which_children(name, timeout=LIMIT)
+                except SelfCall as error:
+                    refused.append(error)
+
+    inner = Supervisor.child_spec([ChildSpec("curious", (Curious, (), {}))], name=":inner")
+    sup = Supervisor.start([inner], name=":top")
+    Supervisor.stop(sup, timeout=LIMIT)
+    assert len(refused) == 2
+
+
+def test_a_child_that_one_supervisor_stops_may_call_another() -> None:
+    """S41: those further up do not wait for it then."""
+    seen: list[int] = []
+
+    class Curious(Process):
+        def on_stop(self) -> None:
+            seen.append(Supervisor.count_children(":top", timeout=LIMIT).active)
+
+    inner = Supervisor.child_spec([ChildSpec("curious", (Curious, (), {}))], name=":inner")
+    sup = Supervisor.start([inner], name=":top")
+    Supervisor.terminate_child(":inner", "curious", timeout=LIMIT)
+    assert seen == [1]
+    Supervisor.stop(sup, timeout=LIMIT)
+
+
+def test_a_start_that_is_interrupted_leaves_nothing(tmp_path: Path) -> None:
+    """S2: who presses Ctrl-C meanwhile gets no reference by which to stop it."""
+    result = run_script(SCRIPT, tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == ["interrupted", "nobody"]
+
+
+SCRIPT = """
+import _thread, threading
+import pykka
+from exraft.supervision import ChildSpec, Supervisor
+
+gate = threading.Event()
+
+
+class Slow(pykka.ThreadingActor):
+    def on_start(self):
+        _thread.interrupt_main()
+        assert gate.wait(30)
+
+
+try:
+    Supervisor.start([ChildSpec("slow", (Slow, (), {}))], name=":top")
+except KeyboardInterrupt:
+    print("interrupted")
+gate.set()
+while pykka.ActorRegistry.get_all():
+    threading.Event().wait(0.01)
+print("nobody")
+"""
