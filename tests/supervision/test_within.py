@@ -124,7 +124,7 @@ def test_a_start_that_is_interrupted_leaves_nothing(tmp_path: Path) -> None:
 
 
 SCRIPT = """
-import _thread, threading
+import signal, threading
 import pykka
 from exraft.supervision import ChildSpec, Supervisor
 
@@ -133,7 +133,7 @@ gate = threading.Event()
 
 class Slow(pykka.ThreadingActor):
     def on_start(self):
-        _thread.interrupt_main()
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
         assert gate.wait(30)
 
 
