@@ -132,8 +132,12 @@ class _Life:
         self._ref = cast(ProcessRef[Any], ref)
 
     @property
+    def starting(self) -> bool:
+        return not self._started.done()
+
+    @property
     def waited_for(self) -> bool:
-        return self._ordered or not self._started.done()
+        return self._ordered or self.starting
 
     def begin(self) -> ProcessRef[Any]:
         """Start the thread, and wait for `on_start`."""
@@ -145,6 +149,8 @@ class _Life:
             self._part()
             raise
         ActorRegistry.register(ref)
+        if self.killed:
+            pykka.ActorRegistry.unregister(ref)
         try:
             try:
                 self._actor._start_actor_loop()

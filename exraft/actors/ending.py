@@ -16,7 +16,7 @@ from pykka._envelope import Envelope
 from pykka.messages import _ActorStop
 
 from exraft.actors import fence, lineage
-from exraft.actors.exits import Exit, ExitSignal
+from exraft.actors.exits import ExitSignal
 from exraft.actors.mailbox import Mailbox, refuse
 from exraft.actors.registry import ActorRegistry
 from exraft.actors.watching import Down, ProcessRef, watchers_of
@@ -68,6 +68,9 @@ def kill(ref: pykka.ActorRef[Any]) -> None:
     # One that is given up itself meanwhile must not leave this half done.
     with fence.lifted():
         _kill(ref)
+    # Of itself, or of whom it hangs below: raised by the outermost kill only, as an inner one must
+    # not cut short what that has to do.
+    lineage.must_go_on()
 
 
 def _kill(ref: pykka.ActorRef[Any]) -> None:
@@ -89,6 +92,8 @@ def _kill(ref: pykka.ActorRef[Any]) -> None:
     mailbox.close()
     if life is not None:
         _contain(ref, life.left_behind)
+        if life.last_started is not None:
+            _kill_unborn(life.last_started)
     pykka.ActorRegistry.unregister(ref)
     ref.actor_stopped.set()
     ActorRegistry.release_names(ref)
@@ -98,9 +103,7 @@ def _kill(ref: pykka.ActorRef[Any]) -> None:
     for monitor in monitors:
         monitor.tell(down)
     watchers.over = True
-    if own:
-        raise Exit("killed")
-    if life is not None:
+    if life is not None and not own:
         fence.interrupt(life)
 
 
@@ -124,6 +127,13 @@ class _Closing:
             stops, self._stops = self._stops or [], None
         for stop in stops:
             refuse(stop, "killed")
+
+
+def _kill_unborn(ref: pykka.ActorRef[Any]) -> None:
+    """Nobody else knows of one that was just being started."""
+    life = lineage.life_of(ref)
+    if life is not None and life.starting:
+        _kill(ref)
 
 
 def _contain(ref: pykka.ActorRef[Any], step: Callable[[], object]) -> None:

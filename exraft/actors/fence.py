@@ -63,6 +63,7 @@ class Life(Protocol):
         thread: its thread, once it runs.
         killed: whether it was given up.
         over: whether the thread has left it, or is about to do nothing but that.
+        starting: whether who starts it waits for its `on_start`.
         waited_for: whether who starts it waits for it, or a supervisor that has ordered it to end.
         last_started: the process that it was the last to start; if it is given up in the middle of
             that, nobody else knows of it yet.
@@ -74,6 +75,9 @@ class Life(Protocol):
     over: bool
     last_started: pykka.ActorRef[Any] | None
     spawning: bool
+
+    @property
+    def starting(self) -> bool: ...
 
     @property
     def waited_for(self) -> bool: ...

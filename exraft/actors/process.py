@@ -142,6 +142,8 @@ class Process(pykka.ThreadingActor):
         ref = process.actor_ref
         lineage.begets(ref)
         ActorRegistry.register(ref)
+        if process.killed:
+            pykka.ActorRegistry.unregister(ref)
         try:
             try:
                 process._start_actor_loop()
@@ -165,9 +167,14 @@ class Process(pykka.ThreadingActor):
         return self._ancestors
 
     @property
+    def starting(self) -> bool:
+        """Whether who starts it waits for its `on_start`."""
+        return not self._started.done()
+
+    @property
     def waited_for(self) -> bool:
         """Whether who starts it waits for its `on_start`, or a supervisor for its end."""
-        return self._ordered or not self._started.done()
+        return self._ordered or self.starting
 
     # What a subclass may use.
 
@@ -385,6 +392,10 @@ class Process(pykka.ThreadingActor):
 
     def _answer(self, message: Any, future: OneLockFuture[Any]) -> None:
         self.reply_to = future
+        if self.killed:
+            # Who gave it up may have looked before it had this in hand.
+            future.fail(ProcessDown("killed"))
+            return
         try:
             response = self._handle_receive(message)
         except Exit:

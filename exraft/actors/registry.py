@@ -126,7 +126,12 @@ class ActorRegistry(pykka.ActorRegistry):
 
     @classmethod
     def unregister_name(cls, name: str) -> None:
-        """Take `name` from who bears it. One that nobody bears, or that is reserved, stays so."""
+        """Take `name` from who bears it. One that nobody bears, or that is reserved, stays so.
+
+        Raises:
+            Exit: the calling thread was given up.
+        """
+        lineage.must_go_on()
         with cls._names_lock:
             if not isinstance(cls._names.get(name), Reservation):
                 cls._names.pop(name, None)

@@ -163,10 +163,7 @@ class RaftServer(Process):
                 self._me,
                 self._me.name,
             )
-        if tenure.reservation is not None:
-            tenure.reservation.bind(self.actor_ref)
-            tenure.reservation = None
-        else:
+        if not tenure.take_name(self.actor_ref):
             self.register(self._me.name)
         self._named = True
         # A lone server is candidate and leader before anyone looks: it starts as leader.
@@ -416,6 +413,10 @@ class RaftServer(Process):
                 mark = store.mark()
                 store.sync()
                 raft.stored(mark, now)
+            # Before a vote of it is sent: from its first ballot on it may have promised something.
+            if raft.config is not self._known_config and raft.term:
+                self._known_config = raft.config
+                members.note(me, raft.config, store)
             for to, message in out.late:
                 send(me, to, message)
             for answer in out.answers:
@@ -434,10 +435,6 @@ class RaftServer(Process):
                 break
         if raft.leader != self._known_leader:
             self._follow(raft.leader)
-        # From its first ballot on it may have promised something.
-        if raft.config is not self._known_config and raft.term and not self.killed:
-            self._known_config = raft.config
-            members.note(me, raft.config)
         if self._reads:
             self._answer_reads()
 
@@ -552,9 +549,9 @@ class RaftServer(Process):
         self.actor_inbox.undelivered = partial(_give_to_successor, self._me.name, self._why)
         for call in self._calls():
             call.abandon(self._why)
-        if self._named and self._stopping is None and tenure.reservation is None:
+        if self._named and self._stopping is None:
             try:
-                tenure.reservation = ActorRegistry.reserve(self._me.name, bearer=self.actor_ref)
+                tenure.keep_name(self.actor_ref)
             except AlreadyStarted as error:
                 # Somebody has taken the name away from it, and the next life will not get it.
                 logger.error("%s can't keep its name: %s", self._me, error)
@@ -568,6 +565,8 @@ class RaftServer(Process):
     def left_behind(self) -> None:
         """Its thread hangs: tell who waits for it, from another one."""
         super().left_behind()
+        if self._watch is not None:
+            self._watch.cancel()
         # At once: the next life may be long in coming.
         self._store.fence()
         # Nor is anybody to wait for its side effects now.

@@ -6,14 +6,17 @@ know how a life is started or judged: that is its supervisor's business.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from threading import Lock
-from typing import Final
+from typing import Any, Final
+
+import pykka
 
 from exraft.actors import members
 from exraft.actors.effects import Effects
 from exraft.actors.exits import Exit
-from exraft.actors.registry import Reservation
+from exraft.actors.registry import ActorRegistry, Reservation
 from exraft.actors.transport import Transport
 from exraft.machine import MachineFactory
 from exraft.names import Peer
@@ -79,36 +82,42 @@ class Estate:
 class Tenure:
     """The time of one supervisor of a server; what its lives leave to each other.
 
-    Only one is open at a time: its supervisor bears the name of that. Once it is closed no life
-    begins in it: a supervisor that was given up, and wakes, takes the store from nobody.
+    Once it is closed no life begins in it: a supervisor that was given up, and wakes, takes the
+    store from nobody.
+
+    `kept` are the ids of the stores with which servers that have ended may come back, see
+    `members`.
 
     Attributes:
         estate: what outlives it.
         effects: the worker of the server's side effects.
         grace: seconds that these get to run out in the end.
         standby: whether the server is a stranger under the name of a member (rule 29).
-        reservation: the server's name between two lives.
     """
 
     __slots__ = (
-        "_began",
         "_closed",
+        "_kept",
+        "_lent",
         "_lock",
         "effects",
         "estate",
+        "_reservation",
         "grace",
-        "reservation",
         "standby",
     )
 
-    def __init__(self, estate: Estate) -> None:
+    def __init__(self, estate: Estate, kept: Collection[str] = ()) -> None:
         self.estate = estate
+        self._kept = kept
         self.effects = Effects(estate.spec.peer.name)
         self.grace = PATIENCE
         self.standby = False
-        self.reservation: Reservation | None = None
+        self._reservation: Reservation | None = None
+        """The server's name between two lives."""
         self._lock = Lock()
-        self._began = False
+        self._lent: LentStore | None = None
+        """What its present life holds; `None` before the first."""
         self._closed = False
 
     def begin_life(self) -> LentStore:
@@ -121,11 +130,33 @@ class Tenure:
         with self._lock:
             if self._closed:
                 raise Exit("killed")
-            if not self._began:
-                self._began = True
-                self.standby = members.is_forgotten(estate.spec.peer, estate.store.store_id)
+            if self._lent is None:
+                self.standby = members.is_forgotten(
+                    estate.spec.peer, estate.store.store_id, self._kept
+                )
             estate.lives += 1
-            return estate.store.lend()
+            self._lent = estate.store.lend()
+            return self._lent
+
+    def keep_name(self, ref: pykka.ActorRef[Any]) -> None:
+        """A life ends: its name is the next one's, if one may follow.
+
+        Raises:
+            AlreadyStarted: somebody has taken the name away from it.
+        """
+        with self._lock:
+            if not self._closed and self._reservation is None:
+                name = self.estate.spec.peer.name
+                self._reservation = ActorRegistry.reserve(name, bearer=ref)
+
+    def take_name(self, ref: pykka.ActorRef[Any]) -> bool:
+        """A life begins: it gets the name that the one before has kept; `False` if none has."""
+        with self._lock:
+            if self._reservation is None:
+                return False
+            self._reservation.bind(ref)
+            self._reservation = None
+            return True
 
     def close(self) -> bool:
         """The supervisor ends: no life follows under it. The store stays what it is.
@@ -135,13 +166,15 @@ class Tenure:
         """
         with self._lock:
             self._closed = True
-            if not self._began:
+            if self._lent is None:
                 return True
-        ran_out = self.effects.close(self.grace)
-        if self.reservation is not None:
-            self.reservation.free()
-            self.reservation = None
+            lent = self._lent
+            if self._reservation is not None:
+                self._reservation.free()
+                self._reservation = None
+        # Its own hold only: should this supervisor have been given up, another may hold the store.
+        lent.fence()
         store = self.estate.store
-        store.take_back()
-        members.ended(self.estate.spec.peer, store.store_id)
-        return ran_out
+        if store.peek() is lent:
+            members.ended(self.estate.spec.peer)
+        return self.effects.close(self.grace)

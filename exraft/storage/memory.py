@@ -61,10 +61,10 @@ class LentStore:
 
     __slots__ = (
         "_entries",
-        "_fenced",
         "_runs",
         "commit_index",
         "dirty",
+        "fenced",
         "incarnation",
         "last_index",
         "leads",
@@ -75,7 +75,7 @@ class LentStore:
     )
 
     def __init__(self, store_id: str, incarnation: int, before: LentStore | None) -> None:
-        self._fenced = False
+        self.fenced = False
         self.store_id = store_id
         self.incarnation = incarnation
         self.dirty = False
@@ -99,10 +99,10 @@ class LentStore:
 
     def fence(self) -> None:
         """Make this hold a dead one: whatever is written through it raises `Fenced`."""
-        self._fenced = True
+        self.fenced = True
 
     def _check(self) -> None:
-        if self._fenced:
+        if self.fenced:
             raise Fenced
 
     def set_ballot(self, term: int, voted_for: Peer | None, leads: bool) -> None:

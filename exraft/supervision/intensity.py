@@ -20,6 +20,6 @@ class Intensity:
     def allows(self, now: float) -> bool:
         """Count a restart at `now`; say whether there is still patience for it."""
         self._restarts.append(now)
-        while self._restarts[0] <= now - self._max_seconds:
+        while self._restarts and self._restarts[0] <= now - self._max_seconds:
             self._restarts.popleft()
         return len(self._restarts) <= self._max_restarts

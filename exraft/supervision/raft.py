@@ -8,10 +8,12 @@ supervisors work.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import pykka
 
+from exraft.actors.lineage import life_of
 from exraft.actors.registry import ActorRegistry
 from exraft.actors.server import RaftServer
 from exraft.actors.spec import PATIENCE, Estate, Tenure
@@ -20,7 +22,7 @@ from exraft.codec import copy_exception, without_frames
 from exraft.errors import AlreadyStarted, StartFailed
 from exraft.names import Peer
 from exraft.supervision import asking
-from exraft.supervision.supervising import Stop
+from exraft.supervision.supervising import Stop, Supervising
 from exraft.supervision.supervisor import Supervisor, SupervisorProcess
 
 logger = logging.getLogger("exraft.supervision")
@@ -43,7 +45,7 @@ def start(estate: Estate) -> pykka.ActorRef[Any]:
     if taken is not None:
         raise AlreadyStarted(taken, spec.peer.name)
 
-    tenure = Tenure(estate)
+    tenure = Tenure(estate, _kept_stores())
 
     def close() -> None:
         if not tenure.close():
@@ -62,6 +64,32 @@ def start(estate: Estate) -> pykka.ActorRef[Any]:
         failure = _own_error(error)
     # Not in the handler, which would put another error in the place of the failure's cause.
     raise failure
+
+
+def _kept_stores() -> set[str]:
+    """The ids of the stores of all servers that stand in a tree here, whether they run or not."""
+    kept: set[str] = set()
+    for ref in pykka.ActorRegistry.get_by_class(Supervising):
+        life = life_of(ref)
+        if isinstance(life, Supervising):
+            for spec in life.specs():
+                _collect(spec, kept)
+    return kept
+
+
+def _collect(value: Any, kept: set[str]) -> None:
+    """The specs of a nested tree are among the start arguments of its supervisor."""
+    if isinstance(value, ChildSpec):
+        _collect(value.start[1:], kept)
+    elif isinstance(value, Mapping):
+        _collect(tuple(value.values()), kept)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _collect(item, kept)
+    elif isinstance(value, Tenure):
+        kept.add(value.estate.store.store_id)
+    elif isinstance(value, Estate):
+        kept.add(value.store.store_id)
 
 
 def _own_error(error: StartFailed) -> Exception:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +22,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import pykka
 
-from exraft.actors import starting
+from exraft.actors import fence, starting
 from exraft.actors.ending import kill, send
 from exraft.actors.exits import Exit, ExitSignal, Ignore, Order, is_orderly, is_shutdown
 from exraft.actors.future import OneLockFuture
@@ -81,6 +82,9 @@ class Options:
 
 
 BY_SPEC: Final = "by_spec"
+
+ON_END_PATIENCE: Final = 1.0
+"""Seconds that `on_end` is waited for when its supervisor is killed."""
 
 
 class Stop:
@@ -241,11 +245,13 @@ class Supervising(Process):
     def left_behind(self) -> None:
         """Nobody is left to wait for its children, and a successor may start others at once."""
         super().left_behind()
-        refs = [child.ref for child in list(self._children.values())]
-        for ref in [*refs, self.last_started]:
+        for ref in [child.ref for child in list(self._children.values())]:
             if ref is not None:
                 kill(ref)
-        self._let_go()
+        # Beside this thread: who gives a supervisor up does not wait for what may hang itself.
+        closing = threading.Thread(target=self._let_go, name=f"on_end of {self}", daemon=True)
+        closing.start()
+        closing.join(ON_END_PATIENCE)
 
     # Starting.
 
@@ -278,6 +284,10 @@ class Supervising(Process):
             child.ended = OneLockFuture()
             self._by_ref[ref] = child
             watch_child(ref, partial(_tell, child.ended, self.actor_inbox))
+            if self.killed:
+                # Who gave it up could not know of it yet.
+                with fence.lifted():
+                    kill(ref)
             reports.started(str(self), spec)
             return
         raise failure
@@ -466,6 +476,10 @@ class Supervising(Process):
     def running(self) -> list[pykka.ActorRef[Any]]:
         """Those of its children that run; for any thread, a moment's value."""
         return list(self._by_ref)
+
+    def specs(self) -> list[ChildSpec]:
+        """Its children's specs, of those too that do not run; for any thread, a moment's value."""
+        return [child.spec for child in list(self._children.values())]
 
     def look(self) -> list[Seen]:
         """Return how its children fare, in start order, for a look at the tree."""
