@@ -109,7 +109,9 @@ class ExRaft:
     def stop_server(
         server: Server, reason: object = "normal", timeout: float | None = None
     ) -> None:
-        """Stop a server and its supervisor in order; its store is dropped (ExRaft `stop_server/3`).
+        """Stop a server and its supervisor in order (ExRaft `stop_server/3`).
+
+        Its store is dropped; unless it stands in a supervision tree, which starts it again with it.
 
         A leader hands over first, if its other voters that it has heard lately make a quorum. Then
         `terminate(reason, state)` runs, and side effects run out. A reason other than `"normal"`,

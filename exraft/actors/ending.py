@@ -100,9 +100,7 @@ def _kill(ref: pykka.ActorRef[Any]) -> None:
     closing.over()
     if life is not None:
         life.start_failed("killed")
-    for monitor in monitors:
-        monitor.tell(down)
-    watchers.over = True
+    watchers.deliver(down, monitors)
     if life is not None and not own:
         fence.interrupt(life)
 

@@ -197,6 +197,7 @@ class Process(pykka.ThreadingActor):
             mailbox.put(down)
 
         watch = monitors[key] = watching.monitor(ref, deliver)
+        watch.on_cancel = lambda: monitors.pop(key, None)
         if watch.fired:
             monitors.pop(key, None)
         return watch
@@ -480,7 +481,8 @@ class Process(pykka.ThreadingActor):
             except Exit as exit_:
                 return exit_.reason
             except BaseException as error:
-                logger.error("%s failed to stop:", self, exc_info=error)
+                if not self.killed:
+                    logger.error("%s failed to stop:", self, exc_info=error)
                 return error
         else:
             failure = reason if isinstance(reason, BaseException) else Exit(reason)

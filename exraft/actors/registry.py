@@ -14,14 +14,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from threading import Lock, RLock
+from threading import Event, Lock, RLock
 from typing import Any, ClassVar
 
 import pykka
 
 from exraft.actors import lineage
 from exraft.actors.mailbox import refuse
-from exraft.actors.watching import ProcessRef
+from exraft.actors.watching import Down, ProcessRef, Watchers
 from exraft.errors import AlreadyStarted, ServerNotFound
 from exraft.names import check_name
 
@@ -244,7 +244,8 @@ class ActorRegistry(pykka.ActorRegistry):
                 if not isinstance(ref, ProcessRef):
                     raise ValueError(f"what was parked is for one of our processes, not {ref}")
                 # Who lives now can't close its mailbox before it has released its names, which
-                # takes our lock: so none of these is answered here, with locks held.
+                # takes our lock: so none of these is answered here, with locks held; unless it is
+                # being given up at this moment, and then no more than refused.
                 _must_live(reservation.name, ref)
                 # Before the name is given: nothing newer can be in its mailbox by that name.
                 for item in reservation._parked:
@@ -275,6 +276,11 @@ def _forget_all() -> None:
     for ref in pykka.ActorRegistry.get_all():
         if isinstance(ref, ProcessRef):
             pykka.ActorRegistry.unregister(ref)
+            # New ones: of the old ones the locks may have been held.
+            ref.actor_stopped = Event()
+            ref.actor_stopped.set()
+            ref.watchers = Watchers()
+            ref.watchers.tell(Down(ref, "noproc"))
 
 
 if hasattr(os, "register_at_fork"):

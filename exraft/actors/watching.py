@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from threading import Lock, get_ident
+from threading import Lock, local
 from time import sleep
 from typing import Any, TypeVar
 from weakref import ref as weak
@@ -38,17 +38,24 @@ class Down:
     reason: object
 
 
+class _Here(local):
+    telling = False
+    """Whether this thread is telling watchers of an end."""
+
+
+_here = _Here()
+
+
 class Watchers:
     """The monitors of one process. Outlives the actor object: its reference holds it."""
 
-    __slots__ = ("_last_words", "_lock", "_monitors", "_teller", "over")
+    __slots__ = ("_last_words", "_lock", "_monitors", "over")
 
     def __init__(self) -> None:
         self._lock = Lock()
         # In the order in which they were made; None once all were told.
         self._monitors: dict[Monitor, None] | None = {}
         self._last_words: Down | None = None
-        self._teller: int | None = None
         self.over = False
         """Whether all have been told."""
 
@@ -70,9 +77,18 @@ class Watchers:
 
     def tell(self, down: Down) -> None:
         """Tell every monitor, once and for all; a second call tells nobody."""
-        for monitor in self.close(down) or ():
-            monitor.tell(down)
-        if self._teller == get_ident():
+        monitors = self.close(down)
+        if monitors is not None:
+            self.deliver(down, monitors)
+
+    def deliver(self, down: Down, monitors: Iterable[Monitor]) -> None:
+        """Tell what `close` has settled."""
+        before, _here.telling = _here.telling, True
+        try:
+            for monitor in monitors:
+                monitor.tell(down)
+        finally:
+            _here.telling = before
             self.over = True
 
     def close(self, down: Down) -> Iterable[Monitor] | None:
@@ -85,7 +101,6 @@ class Watchers:
             if self._monitors is None:
                 return None
             monitors, self._monitors = self._monitors, None
-            self._teller = get_ident()
             if monitors and isinstance(down.reason, BaseException):
                 self._last_words = Down(down.ref, describe(down.reason))
             else:
@@ -96,9 +111,10 @@ class Watchers:
     def await_over(self) -> None:
         """Wait until another thread, which settles the news at this moment, has told it.
 
-        That takes no longer than telling does; but nobody waits for what he does himself.
+        That takes no longer than telling does. Who is telling somebody's end himself does not wait:
+        the other might wait for him.
         """
-        while not self.over and self._teller != get_ident():
+        while not self.over and not _here.telling:
             sleep(0.0001)
 
     @property
@@ -146,10 +162,12 @@ class Monitor:
         fired: whether the `Down` was delivered, or is being so.
     """
 
-    __slots__ = ("_cancelled", "_deliver", "fired", "ref")
+    __slots__ = ("_cancelled", "_deliver", "fired", "on_cancel", "ref")
 
     def __init__(self, ref: pykka.ActorRef[Any], deliver: Callable[[Down], object]) -> None:
         self.ref = ref
+        self.on_cancel: Callable[[], object] | None = None
+        """Called when it is cancelled before it has fired."""
         self._deliver = deliver
         self._cancelled = False
         self.fired = False
@@ -171,6 +189,8 @@ class Monitor:
         """
         if not self._cancelled and watchers_of(self.ref).remove(self):
             self._cancelled = True
+            if self.on_cancel is not None:
+                self.on_cancel()
         return not self._cancelled
 
 

@@ -70,7 +70,7 @@ class Raft:
         founders: the voters of a new cluster, the server itself among them; counts only as long as
             the log holds no configuration.
         resume: lead on, if the store says that this server leads its term (rule 27). Only for a
-            restart by a living supervisor in the same process.
+            restart in the same process, with the store of the life before.
         standby: the store is new, but the name is a member's (rule 29): neither vote nor campaign
             until a configuration names this store.
     """

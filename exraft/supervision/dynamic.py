@@ -160,10 +160,14 @@ class DynamicSupervisor:
         Raises:
             SpecError: it makes no sense, its options included.
         """
-        if id is None:
-            id = options.get("name") or "DynamicSupervisor"
         return supervisor_spec(
-            DynamicSupervisor.start, (), options, id, restart, shutdown, significant
+            DynamicSupervisor.start,
+            (),
+            options,
+            options.get("name", "DynamicSupervisor") if id is None else id,
+            restart,
+            shutdown,
+            significant,
         )
 
     @staticmethod

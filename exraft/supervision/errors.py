@@ -72,7 +72,7 @@ class ChildAlreadyStarted(AlreadyStarted):
     def __init__(self, ref: Any, child: str, *, maybe_applied: bool | None = None) -> None:
         super().__init__(ref, maybe_applied=maybe_applied)
         what = "is to be started again" if ref is None else f"runs already, as {ref}"
-        self.args = (f"child {child!r} {what}: use another id, or delete that child first",)
+        self.args = (f"child {child!r} {what}: use another id, or terminate and delete it first",)
         self.child = child
 
 

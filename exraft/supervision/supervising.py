@@ -367,7 +367,9 @@ class Supervising(Process):
             try:
                 self.begin(other)
             except StartFailed as error:
-                reports.start_failed(str(self), other.spec, error.cause)
+                # One further down is named in the error.
+                why = error.cause if error.name == other.spec.id else error
+                reports.start_failed(str(self), other.spec, why)
                 other.restarting = True
                 self._attempt_later(other, error.cause)
                 return
