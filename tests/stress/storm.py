@@ -14,7 +14,7 @@ import logging
 import random
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
@@ -122,6 +122,8 @@ class Book:
         self.calm = threading.Event()
         """When it is set, nothing takes its time any more."""
         self.lives: dict[str, list[Life]] = defaultdict(list)
+        self.made: Counter[str] = Counter()
+        """How many children were made; one that was killed before it began has no life."""
         self.by_ref: dict[Ref, Life] = {}
         self.running: dict[str, Ref] = {}
         """Who runs, or has just ended."""
@@ -137,6 +139,14 @@ class Book:
 
     def rng(self, who: object) -> random.Random:
         return random.Random(f"{self._seed} {who}")
+
+    def makes(self, key: str) -> None:
+        with self._lock:
+            self.made[key] += 1
+
+    def all_have_begun(self, keys: Iterable[str]) -> bool:
+        """Whether all that were made of these children have begun a life."""
+        return all(self.made[key] in (0, len(self.lives[key])) for key in keys)
 
     def begin(self, key: str, parent: Ref | None) -> Life:
         with self._lock:
@@ -240,6 +250,7 @@ class _Leaf:
         super().__init__()
         self.book = book
         self.key = key
+        book.makes(key)
 
     def on_start(self) -> None:
         book = self.book

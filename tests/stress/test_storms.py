@@ -44,7 +44,8 @@ def check(storm: Storm, wrong: Sequence[str]) -> None:
 def supervised(storm: Storm, *kinds: str) -> Iterator[Supervised]:
     """All lives of the supervisors of these kinds that had started."""
     for key, branch in storm.forest.branches.items():
-        if branch.kind in kinds:
+        # Of an incident that began with one that was killed before it began nobody knows.
+        if branch.kind in kinds and storm.book.all_have_begun(branch.keys):
             for life in storm.book.lives[key]:
                 if life.ref is not None:
                     yield branch, life, storm.under[life.ref]
