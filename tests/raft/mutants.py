@@ -863,7 +863,7 @@ MUTANTS = [
         27,
         "a life that was given up for dead still writes",
         LentStore._check,
-        "if self._fenced:",
+        "if self.fenced:",
         "if False:",
         (restart.test_a_life_that_was_given_up_for_dead_writes_nothing_any_more,),
     ),
