@@ -54,9 +54,9 @@ def kill(ref: pykka.ActorRef[Any]) -> None:
     A thread can't be killed, so it is fenced. From now on the process counts as dead, with the
     reason `"killed"`: its names are free, what waits in its mailbox is refused, whoever waits for
     its answer is told, and so are its monitors. Should its thread go on, then what it sends,
-    answers, registers or starts is ignored or refused; if it runs Python code, it is ended by
-    `SystemExit`. What it does beside that - to files, to objects it shares with other threads -
-    nobody can prevent.
+    answers, registers or starts through this package is ignored or refused; if it is found in code
+    of its author's, `SystemExit` rises there. What it does beside that - to files, to objects that
+    it shares with other threads, through plain Pykka actors - nobody can prevent.
 
     Nothing happens if the process has ended already.
 
@@ -101,8 +101,8 @@ def _kill(ref: pykka.ActorRef[Any]) -> None:
     if life is not None:
         life.start_failed("killed")
     watchers.deliver(down, monitors)
-    if life is not None and not own:
-        fence.interrupt(life)
+    if life is not None and not own and fence.interrupt(life):
+        logger.warning("%s was killed at work, and its thread is left behind", ref)
 
 
 class _Closing:

@@ -112,32 +112,35 @@ def spawns(life: Life) -> None:
         life.spawning = True
 
 
-def interrupt(life: Life) -> None:
+def interrupt(life: Life) -> bool:
     """Let `SystemExit` rise in the fenced thread, which may end it sooner: a loop without end, say.
 
     Only while it is in code of its author's. In the middle of the standard library's, of Pykka's or
     of ours it could leave a lock closed for ever that others need: that of the log, for instance.
+
+    Returns:
+        whether the thread was found at work, and may go on for a while.
     """
     for _ in range(ATTEMPTS):
         with _lock:
             # Under the lock of `leave`: a thread that has ended may have given its number to
             # another.
             thread = life.thread
-            if not life.killed or life.over or life.spawning or thread is None:
-                return
-            ident = thread.ident
-            if ident is None:
-                return
-            file = _where(ident)
+            if not life.killed or life.over or thread is None or thread.ident is None:
+                return False
+            if life.spawning:
+                return True
+            file = _where(thread.ident)
             if file == _MAILBOX:
                 # It waits for a message, and is woken by the end of its mailbox.
-                return
+                return False
             if _may_be_interrupted(file):
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                    ctypes.c_ulong(ident), ctypes.py_object(SystemExit)
+                    ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit)
                 )
-                return
+                return True
         sleep(0.0)
+    return True
 
 
 def _where(ident: int) -> str:
