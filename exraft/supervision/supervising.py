@@ -245,7 +245,9 @@ class Supervising(Process):
     def left_behind(self) -> None:
         """Nobody is left to wait for its children, and a successor may start others at once."""
         super().left_behind()
-        for ref in [child.ref for child in list(self._children.values())]:
+        children = [child.ref for child in list(self._children.values())]
+        # The last of them may have started just now, and not be known as a child yet.
+        for ref in [*children, self.last_started]:
             if ref is not None:
                 kill(ref)
         # Beside this thread: who gives a supervisor up does not wait for what may hang itself.
