@@ -167,7 +167,8 @@ class Supervising(Process):
         self._children: dict[Hashable, Child] = {}
         """In start order."""
         self._by_ref: dict[pykka.ActorRef[Any], Child] = {}
-        self._on_end = [] if options.on_end is None else [options.on_end]
+        self._on_end: list[Callable[[], object]] = []
+        """Whom to tell when it ends; nobody before it has begun."""
         self._order: Order | Stop | None = None
         """What ends it, if somebody asked."""
         self._ending = False
@@ -180,6 +181,8 @@ class Supervising(Process):
     def on_start(self) -> None:
         if self.options.name is not None:
             self.register(self.options.name)
+        if self.options.on_end is not None:
+            self._on_end.append(self.options.on_end)
         if self.ancestors:
             # One that was started in a process ends with it (OTP: start_link). A supervisor sees to
             # that itself; a worker that has started one, and crashes, does not.

@@ -161,8 +161,10 @@ def rounds(storm: Storm, branch: Branch, lives: Sequence[Life]) -> list[list[Lif
     keys = lasting(storm, branch)
     found: list[list[Life]] = []
     for life in lives:
-        follows = found and pairs(keys, found[-1][-1].key, life.key)
-        if follows:
+        # One that fails to start ends the round. The next one may begin with its neighbour, if it
+        # was terminated before the next attempt.
+        last = found[-1][-1] if found else None
+        if last is not None and last.up is not None and pairs(keys, last.key, life.key):
             found[-1].append(life)
         else:
             found.append([life])
