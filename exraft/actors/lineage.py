@@ -48,8 +48,7 @@ def begets(ref: pykka.ActorRef[Any]) -> None:
     Raises:
         Exit: this thread was given up, and starts nobody.
     """
-    starter = current()
-    life = None if starter is None else life_of(starter)
+    life = _own_life()
     if life is not None:
         life.last_started = ref
         fence.spawns(life)
@@ -59,10 +58,14 @@ def begets(ref: pykka.ActorRef[Any]) -> None:
 
 def begot() -> None:
     """Its thread has been started."""
-    starter = current()
-    life = None if starter is None else life_of(starter)
+    life = _own_life()
     if life is not None:
         life.spawning = False
+
+
+def _own_life() -> fence.Life | None:
+    process = current()
+    return None if process is None else life_of(process)
 
 
 def must_go_on() -> None:

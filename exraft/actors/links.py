@@ -15,6 +15,7 @@ from typing import Any
 import pykka
 
 from exraft.actors import watching
+from exraft.actors.ending import send
 from exraft.actors.exits import ExitSignal
 from exraft.actors.watching import Down, Monitor
 
@@ -42,7 +43,7 @@ class _Link:
         partner = other if down.ref is one else one
         if self.forget():
             self._cancel()
-            partner.actor_inbox.put(ExitSignal(down.reason, down.ref, linked=True))  # type: ignore[arg-type]
+            send(partner, ExitSignal(down.reason, down.ref, linked=True))
 
     def forget(self) -> bool:
         """Take it out; `False` if it is broken already."""

@@ -117,11 +117,6 @@ class Watchers:
         while not self.over and not _here.telling:
             sleep(0.0001)
 
-    @property
-    def told(self) -> bool:
-        """Whether it is settled what the news is; who watches is told, or is being so."""
-        return self._monitors is None
-
     def last_words(self) -> Down | None:
         """The news, for who comes late; once, as an exception holds much that should be let go.
 

@@ -43,11 +43,6 @@ class MemoryStore:
         self._lent = LentStore(self.store_id, self._lives, before)
         return self._lent
 
-    def take_back(self) -> None:
-        """Nobody holds the store from now on."""
-        if self._lent is not None:
-            self._lent.fence()
-
     def peek(self) -> LentStore | None:
         """What the present life holds, to be looked at only; None before the first."""
         return self._lent

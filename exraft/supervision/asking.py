@@ -81,7 +81,7 @@ def ask(sup: Sup, kind: type[Supervising], timeout: float | None, method: str, *
             raise  # Somebody else's end, that a child's start came upon.
         raise SupervisorNotFound(sup) from None
     except CallTimeout:
-        raise
+        raise  # Somebody else's, that a child's start came upon.
     except pykka.Timeout:
         raise CallTimeout(
             sup,
@@ -111,7 +111,7 @@ def stop(
     if ref in lineage.here():
         raise SelfCall(
             f"{sup} can't be stopped from within, as it would wait for this thread to end: let"
-            " another thread do it, or end with an exit reason that its strategy answers to"
+            " another thread do it, or make this child significant and let it end"
         )
     ended: OneLockFuture[watching.Down] = OneLockFuture()
     watch = watching.monitor(ref, ended.set)

@@ -16,7 +16,6 @@ import pykka
 
 from exraft.actors import lineage
 from exraft.child_spec import ChildSpec, Restart, Shutdown
-from exraft.errors import SelfCall
 from exraft.supervision import asking
 from exraft.supervision.arguments import own_start
 from exraft.supervision.asking import Sup
@@ -65,12 +64,7 @@ class DynamicSupervisorProcess(Supervising):
         child = self._by_ref.get(ref)
         if child is None:
             raise ChildNotFound(ref)
-        if ref in caller:
-            raise SelfCall(
-                f"{ref} can't be terminated from within, as it would be waited for: let it raise"
-                " Exit, or another thread terminate it"
-            )
-        self.stop_child(child)
+        self.terminate(child, caller)
         self.forget(child)
 
     # No id is known by which a child without an actor could be started later.
@@ -164,7 +158,8 @@ class DynamicSupervisor:
             DynamicSupervisor.start,
             (),
             options,
-            options.get("name", "DynamicSupervisor") if id is None else id,
+            "DynamicSupervisor",
+            id,
             restart,
             shutdown,
             significant,

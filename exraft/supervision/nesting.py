@@ -48,12 +48,15 @@ def supervisor_spec(
     start: Callable[..., Any],
     args: tuple[Any, ...],
     options: Mapping[str, Any],
+    kind: str,
     id: str | None,
     restart: Restart,
     shutdown: Shutdown,
     significant: bool,
 ) -> ChildSpec:
     """Return how a supervisor is started as a child; see `Supervisor.child_spec`.
+
+    `kind` is its id if it has neither `id` nor a name.
 
     Raises:
         OptionError: there is no such option.
@@ -66,7 +69,7 @@ def supervisor_spec(
             hint = f": did you mean {close[0]}?" if close else ""
             raise OptionError(f"a supervisor has no option {option}{hint}")
     spec = ChildSpec(
-        id=options.get("name") or "Supervisor" if id is None else id,
+        id=options.get("name") or kind if id is None else id,
         start=(start, args, options),
         restart=restart,
         shutdown=shutdown,

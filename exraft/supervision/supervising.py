@@ -26,10 +26,11 @@ from exraft.actors import fence, starting
 from exraft.actors.ending import kill, send
 from exraft.actors.exits import Exit, ExitSignal, Ignore, Order, is_orderly, is_shutdown
 from exraft.actors.future import OneLockFuture
+from exraft.actors.lineage import Lineage
 from exraft.actors.process import Process
 from exraft.actors.watching import Down, watch_child
 from exraft.child_spec import ChildSpec, ChildType, Shutdown
-from exraft.errors import StartFailed
+from exraft.errors import SelfCall, StartFailed
 from exraft.supervision import reports
 from exraft.supervision.arguments import own_start
 from exraft.supervision.decision import AutoShutdown, Strategy, after_exit, restart
@@ -396,6 +397,19 @@ class Supervising(Process):
             self._attempt_later(waiting[0], "its sibling was stopped")
 
     # Stopping.
+
+    def terminate(self, child: Child, caller: Lineage) -> None:
+        """Stop one child for an administrator.
+
+        Raises:
+            SelfCall: the caller is that child, or somewhere below it.
+        """
+        if child.ref in caller:
+            raise SelfCall(
+                f"{child.spec.id!r} can't be terminated from within, as it would be waited for: let"
+                " it raise Exit, or another thread terminate it"
+            )
+        self.stop_child(child)
 
     def stop_child(self, child: Child) -> None:
         """Stop one child, whatever it takes, and report it if it ended otherwise (S28 to S32)."""

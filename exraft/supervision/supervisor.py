@@ -13,7 +13,6 @@ import pykka
 
 from exraft.actors import lineage
 from exraft.child_spec import ChildSpec, Restart, Shutdown
-from exraft.errors import SelfCall
 from exraft.supervision import asking
 from exraft.supervision.asking import Sup
 from exraft.supervision.checking import check_children, check_options, check_spec
@@ -66,12 +65,7 @@ class SupervisorProcess(Supervising):
 
     def terminate_child(self, id: str, caller: lineage.Lineage) -> None:
         child = self._child(id)
-        if child.ref in caller:
-            raise SelfCall(
-                f"child {id!r} can't be terminated from within, as it would be waited for: let it"
-                " raise Exit, or another thread terminate it"
-            )
-        self.stop_child(child)
+        self.terminate(child, caller)
         if child.spec.restart == "temporary":
             self.forget(child)
         self.go_on()
@@ -178,7 +172,7 @@ class Supervisor:
             SpecError: it makes no sense, its own children and options included.
         """
         return supervisor_spec(
-            Supervisor.start, (children,), options, id, restart, shutdown, significant
+            Supervisor.start, (children,), options, "Supervisor", id, restart, shutdown, significant
         )
 
     @staticmethod

@@ -88,15 +88,14 @@ def test_a_store_that_was_taken_back_is_nobodys_until_it_is_lent_again() -> None
     owner = MemoryStore()
     old = owner.lend()
     old.append(entries(1))
-    owner.take_back()
+    old.fence()
     with pytest.raises(Fenced):
         old.append(entries(2))
     assert owner.lend().last_index == 1
 
 
-def test_a_store_that_was_never_lent_can_be_taken_back() -> None:
+def test_nobody_holds_a_store_that_was_never_lent() -> None:
     owner = MemoryStore()
-    owner.take_back()
     assert owner.peek() is None
     assert owner.lend().last_index == 0
 
