@@ -17,6 +17,7 @@ from exraft.actors.spec import Estate, Tenure
 from exraft.actors.transport import local
 from exraft.errors import StartFailed
 from exraft.options import make_spec
+from exraft.raft import Config
 from exraft.raft.messages import VoteReply
 from exraft.storage import MemoryStore
 from exraft.supervision import ChildSpec, DynamicSupervisor, Supervisor
@@ -86,6 +87,21 @@ def test_a_supervisor_that_is_given_up_at_its_end_takes_no_store_from_its_succes
     present.set_ballot(1, None, leads=False)
     present.sync()
     second.close()
+
+
+def test_a_supervisor_that_ends_after_its_successor_has_begun_takes_nothing_from_it() -> None:
+    """Its `on_end` may be late: who kills it waits a second at most."""
+    estate = Estate(make_spec(Tally, 0, ":late", {}, local), MemoryStore(), local)
+    first, second = Tenure(estate), Tenure(estate)
+    first.begin_life()
+    present = second.begin_life()
+    members.note(estate.spec.peer, Config((estate.spec.peer,)), present)
+    first.close()
+    present.set_ballot(1, None, leads=False)
+    present.sync()
+    assert estate.spec.peer in members._living
+    second.close()
+    assert estate.spec.peer not in members._living
 
 
 def test_a_vote_is_noted_before_it_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
