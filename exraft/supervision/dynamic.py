@@ -152,6 +152,7 @@ class DynamicSupervisor:
         Its id is its name, or `"DynamicSupervisor"`, unless another is given.
 
         Raises:
+            OptionError: there is no such option.
             SpecError: it makes no sense, its options included.
         """
         return supervisor_spec(

@@ -169,6 +169,7 @@ class Supervisor:
         children to stop, unless `shutdown` says otherwise.
 
         Raises:
+            OptionError: there is no such option.
             SpecError: it makes no sense, its own children and options included.
         """
         return supervisor_spec(
