@@ -37,12 +37,9 @@ from exraft.actors.calls import (
 from exraft.actors.exits import Exit, Order
 from exraft.actors.mailbox import refuse
 from exraft.actors.process import Process
-from exraft.actors.refusals import error_of
 from exraft.actors.registry import ActorRegistry
-from exraft.actors.replica import Replica
 from exraft.actors.spec import PATIENCE, Tenure, supervisor_name
 from exraft.actors.status import Status, status_of
-from exraft.actors.waiting import Waiting
 from exraft.codec import copy_exception, decode
 from exraft.errors import (
     AlreadyStarted,
@@ -61,6 +58,7 @@ from exraft.raft.config import decode_config
 from exraft.raft.leader import Leader
 from exraft.raft.messages import Append, AppendReply, Header
 from exraft.raft.outcome import Output
+from exraft.replica import Replica, Waiting, error_of
 
 logger = logging.getLogger("exraft.server")
 
@@ -104,7 +102,7 @@ class RaftServer(Process):
         """Whether it took too long, and is gone on with in the next turn."""
         self._current: Any = None
         """The message that is being handled, or the call whose entry is being applied."""
-        self._waiting = Waiting()
+        self._waiting: Waiting[Call] = Waiting()
         self._applied = 0
         self._reads: deque[tuple[int, deque[Read]]] = deque()
         """Confirmed reads that wait for the index to be applied."""

@@ -11,10 +11,10 @@ import pytest
 
 from exraft import NOREPLY, ExRaftError, StateMachine, maybe_applied
 from exraft.actors.calls import Read, Reply, Write, WriteReply
-from exraft.actors.replica import ApplyFailed, Replica
 from exraft.errors import MachineError, NoLeader, NotSerialisable
 from exraft.names import Peer, Role
 from exraft.raft import Config
+from exraft.replica import ApplyFailed, Replica
 
 ME = Peer(":me")
 CONFIG = Config((ME,))

@@ -10,12 +10,12 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from exraft.actors.calls import Call
 from exraft.codec import copy_exception, copy_reply, encode
 from exraft.errors import CommandRejected, MachineError, NotSerialisable
 from exraft.machine import NOREPLY, SideEffect, StateMachine
 from exraft.names import Peer, Role
 from exraft.raft import Config
+from exraft.replica.caller import Caller
 
 logger = logging.getLogger("exraft.actors")
 
@@ -49,7 +49,7 @@ class Replica:
             )
         return None if accepted else CommandRejected()
 
-    def write(self, index: int, command: Any, call: Call | None) -> Sequence[SideEffect]:
+    def write(self, index: int, command: Any, call: Caller | None) -> Sequence[SideEffect]:
         """Apply the command at `index`, answer the caller, return the side effects."""
         before = self._snapshot() if self._debug else None
         try:
@@ -98,7 +98,7 @@ class Replica:
         self.state = result
         return ()
 
-    def read(self, query: Any, call: Call) -> None:
+    def read(self, query: Any, call: Caller) -> None:
         """Answer a query; `NOREPLY` leaves the caller to time out."""
         before = self._snapshot() if self._debug else None
         try:
@@ -123,7 +123,7 @@ class Replica:
         except BaseException:
             logger.exception("terminate of %s raised", self._me)
 
-    def _reply(self, call: Call, reply: Any) -> None:
+    def _reply(self, call: Caller, reply: Any) -> None:
         try:
             call.reply.set(copy_reply(reply, maybe_applied=call.reply.may_apply))
         except NotSerialisable as error:

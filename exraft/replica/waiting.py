@@ -7,12 +7,15 @@ not know what the entries hold.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Generic, TypeVar
 
-from exraft.actors.calls import Call
 from exraft.errors import CommandDropped
+from exraft.replica.caller import Caller
+
+C = TypeVar("C", bound=Caller)
 
 
-class Waiting:
+class Waiting(Generic[C]):
     """The calls whose entries are in the log and not applied yet.
 
     A leader that steps down keeps them: its entries may be committed by the next one.
@@ -21,7 +24,7 @@ class Waiting:
     __slots__ = ("_by_term",)
 
     def __init__(self) -> None:
-        self._by_term: dict[int, dict[int, Call]] = {}
+        self._by_term: dict[int, dict[int, C]] = {}
 
     def __bool__(self) -> bool:
         return any(self._by_term.values())
@@ -29,17 +32,17 @@ class Waiting:
     def __len__(self) -> int:
         return sum(map(len, self._by_term.values()))
 
-    def __iter__(self) -> Iterator[Call]:
+    def __iter__(self) -> Iterator[C]:
         for calls in self._by_term.values():
             yield from calls.values()
 
-    def add(self, term: int, index: int, call: Call) -> None:
+    def add(self, term: int, index: int, call: C) -> None:
         calls = self._by_term.get(term)
         if calls is None:
             calls = self._by_term[term] = {}
         calls[index] = call
 
-    def take(self, term: int, index: int) -> Call | None:
+    def take(self, term: int, index: int) -> C | None:
         """Who waits for the entry that is applied now.
 
         Whoever waits for one that can't be committed any more gets `CommandDropped`: that is

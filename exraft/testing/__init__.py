@@ -1,0 +1,1 @@
+"""Simulated clusters, and a checker of linearizability: for our tests and our users'."""
