@@ -33,6 +33,7 @@ from exraft.raft.messages import (
     Vote,
     VoteReply,
 )
+from exraft.raft.nonsense import Nonsense, check_header, read_configs
 from exraft.raft.outcome import Answer, Outcome, Output, Refusal, Ticket
 from exraft.raft.voting import answer_pre_vote, answer_vote
 
@@ -238,28 +239,33 @@ class Raft:
     # What arrives.
 
     def step(self, message: Message, now: float) -> None:
-        """Take a message of another server."""
+        """Take a message of another server; drop and report what no correct one sends."""
         self.now = now
         if message.cluster != self.cluster and self._is_foreign(message):
             self.foreign += 1
-        elif isinstance(message, Append):
-            self._on_append(message)
-        elif isinstance(message, AppendReply):
-            self._on_append_reply(message)
-        elif isinstance(message, PreVote):
-            answer_pre_vote(self, message)
-        elif isinstance(message, PreVoteReply):
-            self._on_pre_vote_reply(message)
-        elif isinstance(message, Vote):
-            answer_vote(self, message)
-        elif isinstance(message, VoteReply):
-            self._on_vote_reply(message)
-        elif isinstance(message, TimeoutNow):
-            self._on_timeout_now(message)
-        elif isinstance(message, Reach):
-            self._on_reach(message)
-        else:
-            self._on_reach_reply(message)
+            return
+        try:
+            check_header(message, self.me)
+            if isinstance(message, Append):
+                self._on_append(message)
+            elif isinstance(message, AppendReply):
+                self._on_append_reply(message)
+            elif isinstance(message, PreVote):
+                answer_pre_vote(self, message)
+            elif isinstance(message, PreVoteReply):
+                self._on_pre_vote_reply(message)
+            elif isinstance(message, Vote):
+                answer_vote(self, message)
+            elif isinstance(message, VoteReply):
+                self._on_vote_reply(message)
+            elif isinstance(message, TimeoutNow):
+                self._on_timeout_now(message)
+            elif isinstance(message, Reach):
+                self._on_reach(message)
+            else:
+                self._on_reach_reply(message)
+        except Nonsense as nonsense:
+            self.report("error", f"{message.sender} sends {nonsense}: dropped")
 
     def propose(self, data: bytes, now: float) -> int | Refusal:
         """Append a command; returns its index, or why it was not appended."""
@@ -372,10 +378,11 @@ class Raft:
                 f"{message.sender} claims to lead term {self.term}, which {self.me} leads: dropped",
             )
             return
+        configs = read_configs(message)
         if message.term > self.term or type(self.role) is not Follower:
             self.become_follower(message.term, message.sender)
         assert type(self.role) is Follower
-        self.role.on_append(message)
+        self.role.on_append(message, configs)
 
     def _on_append_reply(self, message: AppendReply) -> None:
         # Answers of servers outside the configuration count for nothing (rule 19).
@@ -480,13 +487,14 @@ class Raft:
         self.role.begin()
 
     def append(self, entries: Sequence[Entry]) -> None:
-        """Append, and let a configuration hold from now on (rule 15)."""
-        index = self.store.last_index
+        """Append what this server made itself, and let a configuration hold from now on."""
+        places = enumerate(entries, self.last_index + 1)
+        self.adopt(entries, [(n, decode_config(e.data)) for n, e in places if e.kind == CONFIG])
+
+    def adopt(self, entries: Sequence[Entry], configs: Sequence[tuple[int, Config]]) -> None:
+        """Append, and let the configurations among the entries hold from now on (rule 15)."""
         self.store.append(entries)
-        for entry in entries:
-            index += 1
-            if entry.kind == CONFIG:
-                self.configs.append((index, decode_config(entry.data)))
+        self.configs += configs
 
     def truncate(self, first: int) -> None:
         """Delete from `first` on; a configuration that stood there never was (rule 15)."""

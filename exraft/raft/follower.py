@@ -14,6 +14,7 @@ from exraft.raft.messages import Append, AppendReply, PreVote, PreVoteReply
 from exraft.raft.voting import ask_voters
 
 if TYPE_CHECKING:
+    from exraft.raft.config import Config
     from exraft.raft.core import Raft
 
 NEVER = float("inf")
@@ -42,8 +43,11 @@ class Follower:
         self._verified = -1
         self._round = 0
 
-    def on_append(self, message: Append) -> None:
-        """Take a message of the leader of this term (Raft §5.3)."""
+    def on_append(self, message: Append, configs: list[tuple[int, Config]]) -> None:
+        """Take a message of the leader of this term (Raft §5.3).
+
+        `configs`: the configurations among its entries, with their indexes.
+        """
         raft = self._raft
         raft.leader = message.sender
         raft.leader_heard = raft.now
@@ -71,11 +75,17 @@ class Follower:
                             f" {raft.me}: dropped. Do two clusters share this server's name?",
                         )
                         return
+                    # No leader contradicts itself within a batch, but two that claim one term
+                    # may: then what was vouched for is gone.
+                    self._verified = min(self._verified, new - 1)
                     raft.truncate(new)
                     break
                 new += 1
             if new <= verified:
-                raft.append(entries[new - prev - 1 :] if new > prev + 1 else entries)
+                if new > prev + 1:
+                    entries = entries[new - prev - 1 :]
+                    configs = [each for each in configs if each[0] >= new]
+                raft.adopt(entries, configs)
         # Never beyond what this message vouched for: what stands behind it here may be of another
         # leader's log (rule 8).
         raft.set_commit(min(message.commit, verified))

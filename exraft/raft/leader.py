@@ -15,6 +15,7 @@ from exraft.raft.config import config_entry, reached_by
 from exraft.raft.log import COMMAND, Entry, Mark
 from exraft.raft.membership import Membership
 from exraft.raft.messages import Append, AppendReply
+from exraft.raft.nonsense import Nonsense
 from exraft.raft.outcome import Refusal, Ticket
 from exraft.raft.progress import Progress
 from exraft.raft.reads import Reads
@@ -93,6 +94,10 @@ class Leader:
 
     def on_append_reply(self, message: AppendReply) -> None:
         raft = self._raft
+        if message.round > self.reads.round or (
+            message.accepted and message.index > raft.last_index
+        ):
+            raise Nonsense(f"an answer to what was never asked: {message}")
         progress = self.peers[message.sender]
         if not self._is_known(message, progress):
             return
@@ -103,10 +108,9 @@ class Leader:
             progress.round = message.round
             self.reads.confirm()
         if message.accepted:
-            if message.index <= raft.last_index:
-                progress.accepted(message.index)
-                self._progressed = True
-                self.membership.on_progress(message.sender, progress)
+            progress.accepted(message.index)
+            self._progressed = True
+            self.membership.on_progress(message.sender, progress)
         else:
             may_fit = raft.store.last_at_most(
                 min(message.hint_index, raft.last_index), message.hint_term

@@ -32,7 +32,7 @@ from exraft.raft import (
 )
 from exraft.raft.config import config_entry
 from exraft.storage import MemoryStore
-from tests.raft.cluster import QUICK
+from exraft.testing.cluster import QUICK
 
 A, B, C, D, E = (Peer(f":{letter}") for letter in "abcde")
 

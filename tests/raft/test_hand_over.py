@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from exraft.names import Role
 from exraft.raft import Done, Logged, Refusal, TimeoutNow, Vote
-from tests.raft.cluster import Cluster
+from exraft.testing.cluster import Cluster
 from tests.raft.hand import (
     A,
     B,
@@ -15,6 +15,7 @@ from tests.raft.hand import (
     accept,
     append,
     configuration,
+    reach_reply,
     vote,
 )
 
@@ -247,3 +248,17 @@ def test_a_leader_steps_down_before_the_forced_vote_of_its_successor() -> None:
     hand.hear(vote(C, 2, (hand.raft.last_index, 1), force=True))
     assert hand.follows()
     assert hand.store.voted_for == C
+
+
+def test_a_target_that_is_removed_meanwhile_does_not_take_over() -> None:
+    """Rules 22 and 29: it has come back with another store, and is being taken in again."""
+    hand = Hand()
+    hand.elect()
+    hand.propose(b"x")
+    hand.hear(accept(B, 1, hand.raft.last_index))
+    hand.change("add", C, add=True)
+    hand.transfer("t", C)
+    hand.hear(reach_reply(C, 1, store="another"))
+    assert hand.voters() == (A, B)
+    hand.hear(accept(B, 1, hand.raft.last_index))
+    assert hand.refused("t") == "transfer_failed"

@@ -10,12 +10,14 @@ from exraft.raft import (
     CONFIG,
     Append,
     AppendReply,
+    Config,
     PreVote,
     Raft,
     Refusal,
 )
-from exraft.raft.config import decode_config
-from tests.raft.cluster import QUICK, Cluster, Faults, commands
+from exraft.raft.config import config_entry, decode_config
+from exraft.testing.cluster import QUICK, Cluster
+from exraft.testing.faults import Faults
 from tests.raft.hand import (
     A,
     B,
@@ -29,10 +31,12 @@ from tests.raft.hand import (
     configuration,
     pre_vote_reply,
     refuse,
+    vote,
     vote_reply,
     with_log,
 )
 from tests.raft.hand import commands as entries_of
+from tests.raft.views import commands
 
 # Rule 7: a follower deletes only what conflicts.
 
@@ -357,7 +361,7 @@ def test_writes_survive_a_network_that_doubles_and_reorders_everything() -> None
         if isinstance(cluster.write(leader.me, data), int):
             written.append(data)
         cluster.wait(0.05)
-    cluster.faults = Faults()
+    cluster.network.faults = Faults()
     cluster.run(lambda: set(written) <= set(cluster.done))
     cluster.wait(1)
     for peer in cluster.peers:
@@ -599,3 +603,54 @@ def test_what_an_idle_leader_and_its_followers_say_comes_to_rest() -> None:
     assert len(hand.sent) == 2
     hand.accept_all()
     assert not hand.sent
+
+
+def test_what_an_earlier_leader_vouched_for_is_void_when_a_term_begins_without_a_leader() -> None:
+    """Rule 8."""
+    hand = Hand()
+    hand.hear(append(B, 1, (0, 0), entries_of(1, 3)), vote(C, 2, force=True))
+    hand.hear(append(C, 2, (5, 2)))
+    reply = hand.only(AppendReply, C)
+    assert not reply.accepted
+
+
+def test_an_older_word_of_the_store_takes_back_nothing_that_was_stored() -> None:
+    """Rule 10."""
+    hand = Hand()
+    hand.elect()
+    older = hand.store.mark()
+    hand.propose(b"x")
+    newest = hand.raft.durable_index
+    assert newest == hand.raft.last_index
+    hand.raft.stored(older, hand.now)
+    assert hand.raft.durable_index == newest
+
+
+def test_a_new_leader_keeps_the_learners() -> None:
+    """Rule 9: they are part of the configuration that it writes."""
+    entry = config_entry(1, Config((A, B, C), (D,), "here"))
+    hand = Hand(owner=with_log(A, entry, commit=1))
+    hand.campaign()
+    hand.hear(vote_reply(B, 2))
+    assert hand.leads()
+    assert hand.raft.config_index == 2
+    assert hand.raft.config.learners == (D,)
+
+
+def test_a_probe_that_was_lost_is_sent_again_with_the_next_heartbeat() -> None:
+    """Rules 11 and 12."""
+    hand = Hand()
+    hand.campaign()
+    hand.hear(vote_reply(B, 1))
+    assert hand.only(Append, B).entries
+    hand.wait(0.1)
+    assert hand.only(Append, B).entries
+
+
+def test_a_follower_that_is_stalled_again_campaigns_all_the_same() -> None:
+    """Rule 14: it gives a leader that it does not hear one moment, and not one after the other."""
+    hand = Hand()
+    hand.hear(append(B, 1, (0, 0)))
+    hand.wait(30)
+    hand.wait(30)
+    assert hand.told(PreVote)

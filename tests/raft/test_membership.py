@@ -19,7 +19,7 @@ from exraft.raft import (
     VoteReply,
 )
 from exraft.raft.membership import MAX_ROUNDS
-from tests.raft.cluster import QUICK, Cluster, commands, voters
+from exraft.testing.cluster import QUICK, Cluster
 from tests.raft.hand import (
     A,
     B,
@@ -41,6 +41,7 @@ from tests.raft.hand import (
     vote_reply,
     with_log,
 )
+from tests.raft.views import commands, voters
 
 
 def waiting_server(cluster: Cluster, peer: Peer) -> None:
@@ -790,3 +791,58 @@ def test_an_unknown_answer_to_a_question_of_an_addition_is_ignored() -> None:
     hand.hear(reach_reply(E))
     assert "add" not in hand.answers
     assert not hand.told(Append, E)
+
+
+def test_a_leader_that_is_leaving_does_not_count_itself_as_heard() -> None:
+    """Rules 5 and 18."""
+    hand = Hand()
+    hand.elect()
+    last = hand.raft.last_index
+    hand.change("remove", A, add=False)
+    for _ in range(12):
+        hand.wait(0.1)
+        hand.hear(accept(B, 1, last))
+    assert hand.follows()
+
+
+def test_a_question_to_a_new_server_that_was_lost_is_asked_again() -> None:
+    """Rule 16."""
+    hand = Hand()
+    hand.elect()
+    hand.change("add", D, add=True)
+    assert hand.told(Reach, D)
+    hand.wait(0.1)
+    assert hand.told(Reach, D)
+
+
+def test_a_removed_server_is_replicated_to_as_long_as_its_removal_is_not_committed() -> None:
+    """Rule 18."""
+    hand = Hand(founders=(A, B, C, D))
+    hand.elect()
+    last = hand.raft.last_index
+    hand.change("remove", D, add=False)
+    for _ in range(15):
+        hand.wait(0.1)
+        hand.hear(accept(B, 1, last), accept(C, 1, last))
+    hand.wait(0.1)
+    assert hand.raft.commit_index == last
+    assert hand.told(Append, D)
+
+
+def test_a_configuration_that_is_truncated_after_a_commit_below_it_gives_way_too() -> None:
+    """Rule 15."""
+    hand = Hand()
+    first, second = configuration(1, A, B, C), configuration(1, A, B, C, D)
+    hand.hear(append(B, 1, (0, 0), [first, second], commit=1))
+    assert hand.voters() == (A, B, C, D)
+    hand.hear(append(C, 2, (1, 1), [command(2)]))
+    assert hand.voters() == (A, B, C)
+
+
+def test_a_server_tells_its_cluster_before_that_is_committed() -> None:
+    """Rule 17: who adds it would overwrite what another cluster may have committed."""
+    hand = Hand()
+    hand.hear(append(B, 1, (0, 0), [configuration(1, A, B, C)]))
+    assert hand.raft.commit_index == 0
+    hand.hear(Reach("other", D, 7))
+    assert hand.only(ReachReply, D).belongs_to == "here"

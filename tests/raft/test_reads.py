@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from exraft.names import Peer, Role
 from exraft.raft import Append, AppendReply, Refusal
-from tests.raft.cluster import Cluster
+from exraft.testing.cluster import Cluster
 from tests.raft.hand import (
     A,
     B,
@@ -318,3 +318,18 @@ def test_a_deposed_leader_never_answers_an_old_value_after_the_new_one_answered(
     cluster.wait(5)
     assert not {"stale", "late"} & set(cluster.confirmed)
     assert isinstance(cluster.answers.get("stale"), Refusal)
+
+
+def test_a_leader_that_has_left_does_not_count_itself_for_reads() -> None:
+    """Rules 18 and 20: its removal is committed, and an entry behind it is not yet."""
+    hand = leader_of(A, B, C, D)
+    removal = hand.raft.last_index + 1
+    hand.change("remove", A, add=False)
+    hand.propose(b"x")
+    hand.hear(accept(B, 1, removal), accept(C, 1, removal))
+    hand.read("r")
+    hand.hear(accept(B, 1, removal, round=round_of(hand)))
+    hand.hear(accept(B, 1, removal + 1))
+    hand.hear(accept(C, 1, removal + 1))
+    assert hand.raft.commit_index == removal + 1
+    assert not hand.confirmed

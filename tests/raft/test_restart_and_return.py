@@ -25,7 +25,7 @@ from exraft.raft import (
 )
 from exraft.raft.config import config_entry, decode_config
 from exraft.storage import Fenced
-from tests.raft.cluster import QUICK, Cluster, commands, voters
+from exraft.testing.cluster import QUICK, Cluster
 from tests.raft.hand import (
     A,
     B,
@@ -48,6 +48,7 @@ from tests.raft.hand import (
     with_log,
 )
 from tests.raft.hand import commands as entries_of
+from tests.raft.views import commands, voters
 
 # Rule 26: a restart.
 
@@ -595,3 +596,45 @@ def known_by(peer: Peer, store: str) -> Entry:
     """A configuration that knows `peer` by another store."""
     config = Config((A, B, C), cluster="here", stores=((peer, store),))
     return config_entry(1, config)
+
+
+def test_a_leader_that_was_deposed_by_the_term_of_an_answer_does_not_lead_on() -> None:
+    """Rule 27."""
+    before = crashed_leader()
+    before.hear(refuse(B, 2, 1))
+    hand = Hand(owner=before.owner, resume=True)
+    assert (hand.follows(), hand.raft.term) == (True, 2)
+
+
+def test_a_lone_leader_that_is_restarted_commits_what_it_had_stored() -> None:
+    """Rule 27: nobody else will tell it that this is enough."""
+    before = Hand(founders=(A,))
+    before.raft.propose(b"x", before.now)
+    hand = Hand(founders=(A,), owner=before.owner, resume=True)
+    assert hand.raft.last_index == 2
+    assert hand.raft.commit_index == 2
+
+
+def test_followers_of_a_leader_that_died_do_not_all_ask_at_the_same_moment() -> None:
+    """Rule 28: they would split the vote."""
+    deadlines = {}
+    for seed in range(20):
+        hand = Hand(seed=seed)
+        hand.hear(append(B, 1, (0, 0)))
+        hand.raft.leader_gone(B, hand.now)
+        deadlines[hand.raft.deadline - hand.now] = seed
+    assert len(deadlines) == 20
+
+
+def test_an_election_timeout_after_a_leaders_death_votes_are_asked_for_at_the_usual_pace() -> None:
+    """Rule 28."""
+    hand = Hand()
+    hand.hear(append(B, 1, (0, 0)))
+    hand.raft.leader_gone(B, hand.now)
+    while hand.now < 1.1:
+        hand.wait_for_deadline()
+    waits = []
+    for _ in range(20):
+        waits.append(hand.raft.deadline - hand.now)
+        hand.wait_for_deadline()
+    assert max(waits) > 0.2

@@ -1,0 +1,280 @@
+"""What must hold in a cluster whatever happens to it, judged where it could break: at the store.
+
+Knows every entry that was ever written, who voted for whom, who led, and what was committed and
+answered; each write to a watched store is compared with that, so nothing is ever scanned. Must not
+know how the servers are driven.
+
+Figure 3 of the Raft paper names the first five of `INVARIANTS`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from exraft.names import Peer
+from exraft.raft import CONFIG, Config, Entry
+from exraft.raft.config import decode_config
+
+if TYPE_CHECKING:
+    from exraft.testing.store import WatchedOwner, WatchedStore
+
+INVARIANTS = {
+    "one leader a term": "no two servers ever lead the same term (Raft §5.2)",
+    "leader append-only": "a leader deletes and overwrites nothing in its log (Raft §5.3)",
+    "log matching": "an index and a term name one entry, with one entry before it (Raft §5.3)",
+    "leader completeness": "who leads has all that was committed in earlier terms (Raft §5.4)",
+    "state machine safety": "nobody applies another entry at an index than anybody else does",
+    "one vote a term": "a store gives its vote to one candidate of a term at most, and keeps it",
+    "terms never fall": "a server's term never goes back",
+    "commit never back": "a server's commit index never goes back, nor beyond its log",
+    "commit by a majority": "what a leader commits is its term's, and stored by a majority",
+    "applied at most committed": "nothing is applied before it is committed",
+    "one change at a time": "configurations differ by one voter, and are committed one by one",
+    "acknowledged writes are kept": "what a caller was told is applied stays at its index",
+    "what failed is not applied": "what a caller was told is not applied is never committed",
+    "answers are not stale": "an answer knows all that was answered before its call was made",
+    "one answer a call": "no call is answered twice, and none is forgotten",
+    "other clusters have no effect": "a message of another cluster changes nothing",
+    "replicas agree": "every replica gives the same reply to an entry, and has the same state",
+    "effects once": "a side effect runs once at most, and only where its entry's term is led",
+    "the machine's own": "what the test says of the state holds after every entry",
+    "linearizability": "the answers are those of one machine that serves one call at a time",
+    "liveness": "when the faults stop, a leader is elected, calls are answered, all logs agree",
+    "nothing raises": "no message, request or deadline makes a server raise",
+}
+"""What each is called in a `Violation`, and what it says."""
+
+
+class Violation(AssertionError):
+    """An invariant does not hold.
+
+    Attributes:
+        invariant: which of `INVARIANTS`.
+        what: who did what.
+    """
+
+    def __init__(self, invariant: str, what: str) -> None:
+        self.invariant = invariant
+        self.what = what
+        super().__init__(f"{invariant}: {what}")
+
+
+class Watch:
+    """What is known of one cluster."""
+
+    def __init__(self) -> None:
+        self.leaders: dict[int, Peer] = {}
+        """Who led which term."""
+        self.committed: dict[int, Entry] = {}
+        self.last_committed = 0
+        self.refused: dict[bytes, None] = {}
+        """Commands whose callers were told that they are in no log."""
+        self.dropped: dict[bytes, None] = {}
+        """Commands whose callers were told that they are never applied."""
+        self.counts: Counter[str] = Counter()
+        self.held: dict[Peer, list[WatchedOwner]] = {}
+        """Every store that a member ever had: an acknowledgement outlives its giver."""
+        self._entries: dict[tuple[int, int], tuple[Entry, int]] = {}
+        self._votes: dict[tuple[str, int], Peer] = {}
+        self._last_term = 0
+        self._decoded: dict[bytes, Config] = {}
+        self._led: dict[int, WatchedOwner] = {}
+        self._committed_by: dict[int, int] = {}
+        """The last index that the leader of a term committed."""
+
+    def decode(self, entry: Entry) -> Config:
+        config = self._decoded.get(entry.data)
+        if config is None:
+            config = self._decoded[entry.data] = decode_config(entry.data)
+        return config
+
+    # Votes and leaders.
+
+    def voted(self, store: WatchedStore, term: int, candidate: Peer) -> None:
+        """One vote a term."""
+        first = self._votes.setdefault((store.store_id, term), candidate)
+        if first != candidate:
+            raise Violation(
+                "one vote a term", f"{store.peer} votes in {term} for {first} and for {candidate}"
+            )
+
+    def unvoted(self, store: WatchedStore, term: int, candidate: Peer | None) -> None:
+        """A ballot that nobody was told of is lost: that of `term` holds again."""
+        if store.voted_for is not None and (store.term, store.voted_for) != (term, candidate):
+            self._votes.pop((store.store_id, store.term), None)
+
+    def balloted(self, store: WatchedStore, term: int, voted_for: Peer | None) -> None:
+        """Terms never fall, and a vote is kept to the end of its term."""
+        if term < store.term:
+            raise Violation("terms never fall", f"{store.peer} goes from {store.term} to {term}")
+        if voted_for is not None:
+            self.voted(store, term, voted_for)
+        elif term == store.term and store.voted_for is not None:
+            raise Violation("one vote a term", f"{store.peer} forgets its vote of term {term}")
+
+    def elected(self, store: WatchedStore, term: int) -> None:
+        """One leader a term, and leader completeness."""
+        first = self.leaders.setdefault(term, store.peer)
+        if first != store.peer:
+            raise Violation("one leader a term", f"{first} and {store.peer} lead term {term}")
+        if term in self._led:
+            return
+        self._led[term] = store.owner
+        self._last_term = max(self._last_term, term)
+        self.counts["elections"] += 1
+        last = max((i for t, i in self._committed_by.items() if t < term), default=0)
+        self._complete(store, term, last)
+
+    def _complete(self, store: WatchedStore, term: int, last: int) -> None:
+        # By log matching, who has the last one has those before it.
+        if last and (store.last_index < last or store.term_at(last) != self.committed[last].term):
+            raise Violation(
+                "leader completeness", f"{store.peer} leads {term} without entry {last}"
+            )
+
+    # The log.
+
+    def written(self, store: WatchedStore, index: int, entry: Entry, before: int) -> None:
+        """Log matching: `entry` stands at `index` of a log now, after an entry of term `before`."""
+        known = self._entries.get((index, entry.term))
+        if known is None:
+            if not store.leads or store.term != entry.term:
+                raise Violation(
+                    "log matching",
+                    f"{store.peer} writes {entry} at {index} without leading its term",
+                )
+            if entry.kind == CONFIG:
+                self._changed(store, index, entry, before)
+            self._entries[index, entry.term] = (entry, before)
+        elif known[1] != before or (known[0] is not entry and known[0] != entry):
+            raise Violation(
+                "log matching",
+                f"{store.peer} has {entry} after term {before} at {index}, not {known}",
+            )
+        if entry.data in self.refused:
+            raise Violation(
+                "what failed is not applied",
+                f"{entry.data!r} was refused, yet {store.peer} has it at {index}",
+            )
+
+    def deleted(self, store: WatchedStore, first: int) -> None:
+        """Leader append-only; and nobody deletes what is committed."""
+        if first <= store.commit_index:
+            raise Violation(
+                "commit never back",
+                f"{store.peer} deletes {first}, and {store.commit_index} is committed",
+            )
+        if store.leads:
+            raise Violation("leader append-only", f"{store.peer} deletes from {first} on")
+        self.counts["truncations"] += 1
+
+    def _changed(self, store: WatchedStore, index: int, entry: Entry, before: int) -> None:
+        """One change at a time, after an entry of the own term (rule 15)."""
+        last, config = store.configs_held[-1] if store.configs_held else (0, None)
+        voters = self.decode(entry).voters
+        if before != entry.term:
+            # The entry with which a leader begins.
+            if config is not None and config.voters != voters:
+                raise Violation(
+                    "one change at a time", f"{store.peer} begins its term with {voters}"
+                )
+            return
+        committed = store.commit_index
+        if last > committed or store.term_at(committed) != entry.term:
+            raise Violation(
+                "one change at a time",
+                f"{store.peer} logs a configuration at {index} while {last} holds and"
+                f" {committed} of term {store.term_at(committed)} is committed",
+            )
+        assert config is not None
+        changed = [p for p in voters if p not in config.voters]
+        changed += [p for p in config.voters if p not in voters]
+        if len(changed) > 1:
+            raise Violation("one change at a time", f"{store.peer} changes {changed} at once")
+
+    # What is committed.
+
+    def commits(self, store: WatchedStore, index: int) -> None:
+        """Commit never back; a majority has it, counted in the own term; state machine safety."""
+        before = store.commit_index
+        if index < before:
+            raise Violation("commit never back", f"{store.peer} goes from {before} to {index}")
+        if index > store.last_index:
+            raise Violation("commit never back", f"{store.peer} commits {index} beyond its log")
+        if store.leads:
+            self._check_majority(store, index)
+        for place, entry in enumerate(store.slice(before + 1, index - before), before + 1):
+            known = self.committed.get(place)
+            if known is None:
+                if not store.leads:
+                    raise Violation(
+                        "state machine safety",
+                        f"{store.peer} commits {place}, which no leader committed",
+                    )
+                if entry.data in self.dropped:
+                    raise Violation(
+                        "what failed is not applied",
+                        f"{entry.data!r} was dropped, yet it is committed at {place}",
+                    )
+                self.committed[place] = entry
+            elif known is not entry and known != entry:
+                raise Violation(
+                    "state machine safety", f"{store.peer} commits {entry} at {place}, not {known}"
+                )
+        if not store.leads:
+            return
+        self.last_committed = max(self.last_committed, index)
+        term = store.term
+        self._committed_by[term] = max(self._committed_by.get(term, 0), index)
+        if term < self._last_term:
+            for later, owner in self._led.items():
+                if later > term and owner.life.leads and owner.life.term == later:
+                    self._complete(owner.life, later, index)
+
+    def _check_majority(self, store: WatchedStore, index: int) -> None:
+        """What a leader commits is of its own term, and a real majority of voters has stored it."""
+        term = store.term_at(index)
+        if term != store.term:
+            raise Violation(
+                "commit by a majority",
+                f"{store.peer} counts {index}, of an earlier term (Raft Figure 8)",
+            )
+        if not store.configs_held:
+            raise Violation("commit by a majority", f"{store.peer} has no configuration")
+        config = store.configs_held[-1][1]
+        holders = [
+            peer
+            for peer in config.voters
+            if any(
+                owner.life.safe_index >= index and owner.life.term_at(index) == term
+                for owner in self.held.get(peer, ())
+                if config.store_of(peer) in ("", owner.store_id)
+            )
+        ]
+        if len(holders) < len(config.voters) // 2 + 1:
+            raise Violation(
+                "commit by a majority",
+                f"{store.peer} commits {index} with {len(holders)} of {len(config.voters)} voters",
+            )
+
+    def applies(self, peer: Peer, index: int, entry: Entry, commit_index: int) -> None:
+        """Applied at most committed, and state machine safety."""
+        if index > commit_index:
+            raise Violation(
+                "applied at most committed", f"{peer} applies {index}, {commit_index} is committed"
+            )
+        known = self.committed[index]
+        if known is not entry and known != entry:
+            raise Violation(
+                "state machine safety", f"{peer} applies {entry} at {index}, not {known}"
+            )
+
+    def acknowledges(self, index: int, term: int, what: object) -> None:
+        """Acknowledged writes are kept: what stands at a committed index stands there for good."""
+        known = self.committed.get(index)
+        if known is None or known.term != term:
+            raise Violation(
+                "acknowledged writes are kept",
+                f"{what!r} was acknowledged at {index} of term {term}, where {known} stands",
+            )
