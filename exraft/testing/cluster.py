@@ -14,7 +14,18 @@ from dataclasses import replace
 from typing import Any
 
 from exraft.names import Peer, Role
-from exraft.raft import Answer, Entry, Logged, Message, Options, Output, Raft, Refusal
+from exraft.raft import (
+    Answer,
+    AppendReply,
+    Entry,
+    Logged,
+    Message,
+    Options,
+    Output,
+    Raft,
+    Refusal,
+    VoteReply,
+)
 from exraft.replica.caller import Caller
 from exraft.testing.faults import Faults
 from exraft.testing.invariants import Violation, Watch
@@ -117,18 +128,22 @@ class Cluster:
     ) -> Server:
         """`watch`: of the cluster that the server belongs to, if that is another one."""
         options = replace(self.options, min_majority=min_majority)
-        server = Server(peer, tuple(founders), options, self._new_store(peer, watch))
-        self.servers[peer] = server
+        owner = self._new_store(peer, tuple(founders), watch)
+        server = self.servers[peer] = Server(peer, tuple(founders), options, owner)
         return server
 
-    def _new_store(self, peer: Peer, watch: Watch | None = None) -> WatchedOwner:
-        return WatchedOwner(watch or self.watch, peer, f"{self.rng.getrandbits(64):016x}")
+    def _new_store(
+        self, peer: Peer, founders: tuple[Peer, ...], watch: Watch | None = None
+    ) -> WatchedOwner:
+        owner = WatchedOwner(watch or self.watch, peer, f"{self.rng.getrandbits(64):016x}")
+        owner.founders = founders
+        return owner
 
     def replace_store(self, peer: Peer, *, standby: bool) -> None:
         """The store is lost; the next life of this name begins with an empty one (rule 29)."""
         server = self.servers[peer]
         self.crash(peer)
-        server.owner = self._new_store(peer)
+        server.owner = self._new_store(peer, server.founders)
         server.intact = False
         server.standby = standby
 
@@ -211,6 +226,9 @@ class Cluster:
         self.network.heal()
 
     def send(self, sender: Peer, to: Peer, message: Message) -> None:
+        if type(message) is AppendReply or type(message) is VoteReply:
+            server = self.servers[sender]
+            server.owner.watch.promises(server.store, to, message)
         if (sender, to) in self.network.cuts or not self.filter(sender, to, message):
             self.counts["messages cut off"] += 1
             return
@@ -311,6 +329,7 @@ class Cluster:
         raft = server.raft
         assert raft is not None
         if type(job) is Sync:
+            self.note(str(server.peer), "has synced")
             self._finish(server, job)
         elif callable(job):
             job()
@@ -342,11 +361,14 @@ class Cluster:
         while not until():
             if self.now > end:
                 raise AssertionError(f"it did not come about within {within} virtual seconds")
-            self.step()
+            if not self.step():
+                raise AssertionError("it did not come about, and nothing happens any more")
 
     def wait(self, seconds: float) -> None:
         end = self.now + seconds
-        self.run(lambda: self.now >= end, within=seconds + 1)
+        while self.now < end and self.step():
+            pass
+        self.now = max(self.now, end)
 
     def elect(self) -> Raft:
         """Run until a leader has committed in its term and everyone running follows it."""
@@ -467,20 +489,22 @@ class Cluster:
 
     def _begin_sync(self, server: Server, out: Output) -> None:
         assert server.raft is not None
-        self.counts["slow syncs"] += 1
         store = server.store
-        sync = Sync(server.raft, store.mark(), store.begin_sync(), out)
-        # One after the other.
-        shortest, longest = server.sync_takes or (0.0, 0.0)
-        at = self.now + shortest + (longest - shortest) * self.rng.random()
+        at = self.now
+        if store.dirty:
+            self.counts["slow syncs"] += 1
+            shortest, longest = server.sync_takes or (0.0, 0.0)
+            at += shortest + (longest - shortest) * self.rng.random()
+        # One after the other; where nothing was written, what leaves waits for those before only.
         at = server.synced_at = max(at, server.synced_at)
+        sync = Sync(server.raft, store.mark(), store.begin_sync(), out)
         server.syncing.append(sync)
         self._push(at, server.peer, sync)
 
     def _finish(self, server: Server, sync: Sync) -> None:
         assert server.syncing[0] is sync
         server.syncing.popleft()
-        server.store.end_sync(sync.upto)
+        server.store.end_sync(sync.begun)
         sync.raft.stored(sync.mark, server.clock(self.now))
         self._deliver(server, sync.out)
 

@@ -13,7 +13,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from exraft.names import Peer
-from exraft.raft import CONFIG, Config, Entry
+from exraft.raft import CONFIG, AppendReply, Config, Entry, VoteReply
 from exraft.raft.config import decode_config
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ INVARIANTS = {
     "leader completeness": "who leads has all that was committed in earlier terms (Raft §5.4)",
     "state machine safety": "nobody applies another entry at an index than anybody else does",
     "one vote a term": "a store gives its vote to one candidate of a term at most, and keeps it",
+    "elected by a majority": "who leads has the votes of a majority, and they are stored",
+    "promises are stored": "votes and acknowledgements tell what is stored, as the leader has it",
     "terms never fall": "a server's term never goes back",
     "commit never back": "a server's commit index never goes back, nor beyond its log",
     "commit by a majority": "what a leader commits is its term's, and stored by a majority",
@@ -77,6 +79,7 @@ class Watch:
         """Every store that a member ever had: an acknowledgement outlives its giver."""
         self._entries: dict[tuple[int, int], tuple[Entry, int]] = {}
         self._votes: dict[tuple[str, int], Peer] = {}
+        self._stored_votes: dict[tuple[str, int], Peer] = {}
         self._last_term = 0
         self._decoded: dict[bytes, Config] = {}
         self._led: dict[int, WatchedOwner] = {}
@@ -104,6 +107,10 @@ class Watch:
         if store.voted_for is not None and (store.term, store.voted_for) != (term, candidate):
             self._votes.pop((store.store_id, store.term), None)
 
+    def vote_stored(self, store: WatchedStore, term: int, candidate: Peer | None) -> None:
+        if candidate is not None:
+            self._stored_votes[store.store_id, term] = candidate
+
     def balloted(self, store: WatchedStore, term: int, voted_for: Peer | None) -> None:
         """Terms never fall, and a vote is kept to the end of its term."""
         if term < store.term:
@@ -120,11 +127,61 @@ class Watch:
             raise Violation("one leader a term", f"{first} and {store.peer} lead term {term}")
         if term in self._led:
             return
+        self._check_votes(store, term)
         self._led[term] = store.owner
         self._last_term = max(self._last_term, term)
         self.counts["elections"] += 1
         last = max((i for t, i in self._committed_by.items() if t < term), default=0)
         self._complete(store, term, last)
+
+    def _check_votes(self, store: WatchedStore, term: int) -> None:
+        """Elected by a majority of the voters of its configuration."""
+        config = store.config
+        voters = [
+            peer
+            for peer in config.voters
+            if any(
+                self._stored_votes.get((owner.store_id, term)) == store.peer
+                for owner in self.held.get(peer, ())
+                if config.store_of(peer) in ("", owner.store_id)
+            )
+        ]
+        if len(voters) < len(config.voters) // 2 + 1:
+            raise Violation(
+                "elected by a majority",
+                f"{store.peer} leads {term} by the votes of {len(voters)} of {len(config.voters)}",
+            )
+
+    def promises(self, store: WatchedStore, to: Peer, message: AppendReply | VoteReply) -> None:
+        """Promises are stored, and an acknowledged log is the leader's."""
+        if type(message) is VoteReply:
+            if message.granted and self._stored_votes.get((store.store_id, message.term)) != to:
+                raise Violation(
+                    "promises are stored",
+                    f"{store.peer} tells {to} of a vote in {message.term} that it has not stored",
+                )
+            return
+        assert type(message) is AppendReply
+        index = message.index
+        if not message.accepted or not index or message.term != store.term:
+            # What was stored for an earlier term may be on its way out again, and binds nobody.
+            return
+        if store.safe_index < index:
+            raise Violation(
+                "promises are stored",
+                f"{store.peer} acknowledges {index} to {to}, and has stored {store.safe_index}",
+            )
+        owner = self._led.get(message.term)
+        if owner is None:
+            return
+        life = owner.life
+        if life.lost or not life.leads or life.term != message.term:
+            return
+        if life.last_index < index or life.term_at(index) != store.term_at(index):
+            raise Violation(
+                "promises are stored",
+                f"{store.peer} acknowledges {index} to {to}, whose entry there is another",
+            )
 
     def _complete(self, store: WatchedStore, term: int, last: int) -> None:
         # By log matching, who has the last one has those before it.

@@ -15,7 +15,7 @@ from exraft.names import Peer
 from exraft.raft import Message, Options, Output, Raft
 from exraft.replica import Replica, Waiting
 from exraft.replica.caller import Caller
-from exraft.testing.store import WatchedOwner, WatchedStore
+from exraft.testing.store import Syncing, WatchedOwner, WatchedStore
 
 NEVER = float("inf")
 
@@ -26,7 +26,7 @@ class Sync:
 
     raft: Raft
     mark: Any
-    upto: int
+    begun: Syncing
     out: Output
 
 

@@ -7,6 +7,7 @@ right to write: `invariants` judges that.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from exraft.names import Peer
 from exraft.raft import CONFIG, Config, Entry
@@ -22,6 +23,15 @@ class StoreFailed(OSError):
         self.peer = peer
 
 
+class Syncing(NamedTuple):
+    """What a sync that has begun will have made durable."""
+
+    upto: int
+    """How many writes, since the life began."""
+    term: int
+    voted_for: Peer | None
+
+
 class WatchedOwner(MemoryStore):
     """A store whose every life is watched."""
 
@@ -29,6 +39,8 @@ class WatchedOwner(MemoryStore):
         super().__init__(store_id)
         self.watch = watch
         self.peer = peer
+        self.founders: tuple[Peer, ...] = ()
+        """The voters as long as the log holds no configuration."""
         self.fails = ""
         """What fails: `"write"` (as a full disk does), `"sync"`, or nothing."""
         self.life = WatchedStore(self, 0, None)
@@ -48,6 +60,8 @@ class WatchedOwner(MemoryStore):
         before = self.life
         self.life = WatchedStore(self, self._incarnations, before)
         before.fence()
+        # What is there at the beginning of a life has survived the one before.
+        self.watch.vote_stored(self.life, self.life.term, self.life.voted_for)
         return self.life
 
     def peek(self) -> WatchedStore:
@@ -57,7 +71,7 @@ class WatchedOwner(MemoryStore):
 class WatchedStore(LentStore):
     """A life's hold that tells the watch of each write, and can lose what was not synced."""
 
-    __slots__ = ("_forgotten", "_undo", "configs_held", "owner", "peer", "watch")
+    __slots__ = ("_forgotten", "_undo", "configs_held", "lost", "owner", "peer", "watch")
 
     def __init__(self, owner: WatchedOwner, incarnation: int, before: WatchedStore | None) -> None:
         super().__init__(owner.store_id, incarnation, before)
@@ -72,6 +86,13 @@ class WatchedStore(LentStore):
         # index and the entries that stood behind it.
         self._undo: list[tuple[int, Sequence[Entry]] | tuple[int, Peer | None, bool]] = []
         self._forgotten = 0
+        self.lost = False
+        """Whether some of what was written is lost."""
+
+    @property
+    def config(self) -> Config:
+        """The configuration in force."""
+        return self.configs_held[-1][1] if self.configs_held else Config(self.owner.founders)
 
     @property
     def safe_index(self) -> int:
@@ -113,8 +134,7 @@ class WatchedStore(LentStore):
     def sync(self) -> None:
         self._may_fail("sync")
         super().sync()
-        self._forgotten += len(self._undo)
-        self._undo.clear()
+        self._settled(len(self._undo), self.term, self.voted_for)
 
     def _may_fail(self, what: str) -> None:
         if self.owner.fails == what:
@@ -122,16 +142,25 @@ class WatchedStore(LentStore):
 
     # A sync that takes its time: everything up to a point is durable, what came since is not.
 
-    def begin_sync(self) -> int:
+    def begin_sync(self) -> Syncing:
         self.dirty = False
-        return self._forgotten + len(self._undo)
+        return Syncing(self._forgotten + len(self._undo), self.term, self.voted_for)
 
-    def end_sync(self, upto: int) -> None:
+    def end_sync(self, syncing: Syncing) -> None:
         self._may_fail("sync")
-        done = upto - self._forgotten
+        done = syncing.upto - self._forgotten
         if done > 0:
-            del self._undo[:done]
-            self._forgotten = upto
+            self._settled(done, syncing.term, syncing.voted_for)
+
+    def _settled(self, writes: int, term: int, voted_for: Peer | None) -> None:
+        """The first `writes` that could be undone can't any more; then the ballot was this."""
+        for undo in self._undo[:writes]:
+            if len(undo) == 3:
+                # A vote that was given and went with its term, all before the sync.
+                self.watch.vote_stored(self, undo[0], undo[1])
+        self.watch.vote_stored(self, term, voted_for)
+        del self._undo[:writes]
+        self._forgotten += writes
 
     def lose_unsynced(self, keep: int = 0) -> bool:
         """What a power failure does; whether there was anything to lose.
@@ -139,7 +168,7 @@ class WatchedStore(LentStore):
         The first `keep` of the unsynced writes have reached the disk all the same.
         """
         del self._undo[:keep]
-        lost = bool(self._undo)
+        lost = self.lost = bool(self._undo)
         # A commit index is never more durable than the entries that it speaks of.
         self.commit_index = min(self.commit_index, self.safe_index)
         for undo in reversed(self._undo):

@@ -192,3 +192,11 @@ def test_the_last_entry_of_at_most_a_term_is_found() -> None:
         for index in range(len(terms) + 1):
             for term in range(8):
                 assert store.last_at_most(index, term) == last_at_most(terms, index, term)
+
+
+def test_after_a_truncation_terms_begin_where_they_begin_now() -> None:
+    """Rule 11."""
+    store = store_with(1, 1, 3)
+    store.truncate(2)
+    store.append(entries(3))
+    assert store.last_at_most(2, 1) == 1

@@ -378,7 +378,7 @@ def test_a_supervisor_that_gives_up_reports_it(any_family: Family, reports: Repo
     leave(sup, "clerk", Boom("out of paper"))
     told.reason()
     last = reports()[-1]
-    for word in (":office", "clerk", "out of paper"):
+    for word in (":office", "clerk", "out of paper", "gives up"):
         assert word in last
 
 

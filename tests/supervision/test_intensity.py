@@ -51,3 +51,12 @@ def test_restarts_further_apart_than_the_window_go_on_for_ever() -> None:
     """OTP statement 25."""
     intensity = Intensity(1, 1.0)
     assert all(intensity.allows(float(now)) for now in range(1000))
+
+
+def test_each_restart_ages_out_by_itself() -> None:
+    """OTP statement 25."""
+    intensity = Intensity(max_restarts=2, max_seconds=5.0)
+    assert intensity.allows(0.0)
+    assert intensity.allows(4.0)
+    assert intensity.allows(6.0)
+    assert not intensity.allows(8.0)

@@ -1,0 +1,34 @@
+"""All rules that are broken on purpose.
+
+Knows the files that say how. Must not know what is done with them.
+"""
+
+from __future__ import annotations
+
+from tests.mutants import (
+    actors,
+    decisions,
+    hand_over,
+    log,
+    membership,
+    reads,
+    replica,
+    restart,
+    supervision,
+    votes,
+)
+
+CORE = [
+    *votes.MUTANTS,
+    *log.MUTANTS,
+    *membership.MUTANTS,
+    *reads.MUTANTS,
+    *hand_over.MUTANTS,
+    *restart.MUTANTS,
+]
+OTHERS = [*replica.MUTANTS, *decisions.MUTANTS, *supervision.MUTANTS, *actors.MUTANTS]
+
+MUTANTS = [*CORE, *OTHERS]
+
+RULES = {*range(1, 23), *range(26, 30)}
+"""Those on snapshots are not kept yet, for there are none."""
