@@ -3,9 +3,12 @@
 
 PYTHON ?= python3
 SEEDS ?= 1000
+FIRST ?= 0
 SECONDS ?= 20
 SEED ?=
 BENCH ?=
+ONLY ?=
+RUNS ?= 20000
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -15,7 +18,7 @@ CODE := exraft benchmarks examples tests
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo shell test check bench simulate stress clean
+.PHONY: help demo shell test check bench simulate mutants fuzz stress clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,8 +41,15 @@ check: $(VENV)/.dev ## lint, format, types, and the floors of the architecture
 bench: $(VENV)/.bench ## measure against the machine and PySyncObj (BENCH="--quick")
 	@$(PY) -m benchmarks $(BENCH)
 
-simulate: $(VENV)/.test ## run clusters of cores under faults (SEEDS=1000)
-	$(PY) -m tests.raft.simulate --seeds $(SEEDS)
+simulate: $(VENV)/.package ## let simulated clusters live through faults (SEEDS=1000, FIRST=0)
+	@$(PY) -m exraft simulate --seeds $(SEEDS) --first $(FIRST)
+
+mutants: $(VENV)/.test ## break each rule in turn, and see what notices (ONLY=pattern)
+	@$(PY) -m tests.mutants $(if $(ONLY),--only '$(ONLY)')
+
+fuzz: $(VENV)/.fuzz ## give the core every message there is (RUNS=20000)
+	FUZZ_EXAMPLES=$(RUNS) $(PY) -m pytest -q --timeout 0 tests/fuzz/test_core.py
+	$(PY) -m tests.fuzz.atheris_core -runs=$(RUNS)
 
 stress: $(VENV)/.test ## run the stress tests (SECONDS=20, SEED=any)
 	STRESS_SECONDS=$(SECONDS) $(if $(SEED),STRESS_SEED=$(SEED)) $(PY) -m pytest -m stress
@@ -73,6 +83,11 @@ $(VENV)/.test: $(VENV)/.package
 $(VENV)/.dev: $(VENV)/.test
 	@echo "installing what the checks need"
 	@$(PIP) --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.fuzz: $(VENV)/.test
+	@echo "installing what fuzzing by coverage needs"
+	@$(PIP) --editable '.[fuzz]'
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.package

@@ -29,6 +29,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             from exraft import demo
 
             return demo.main(fast=arguments.fast)
+        if arguments.command == "simulate":
+            from exraft import simulate
+
+            return simulate.main(
+                arguments.function,
+                seeds=arguments.seeds,
+                first=arguments.first,
+                jobs=arguments.jobs,
+                seed=arguments.seed,
+                trace=arguments.trace,
+            )
         from exraft import shell
 
         return shell.main(arguments.script)
@@ -58,6 +69,34 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--fast", action="store_true", help="do not pause between steps on a terminal"
     )
+    simulate = commands.add_parser(
+        "simulate",
+        help="let simulated clusters live through faults by the thousand",
+        description="Run simulated clusters, each from a seed, on every core of this machine, until"
+        " all is done or one fails; or look into one seed. The exit status is 0 only if everything"
+        " held.",
+    )
+    simulate.add_argument(
+        "function",
+        nargs="?",
+        help="a function that takes a seed and returns an exraft.testing.Simulation, as"
+        " module:function; without it exraft tests itself",
+    )
+    simulate.add_argument(
+        "--seeds", type=_positive, default=1000, metavar="N", help="how many (1000)"
+    )
+    simulate.add_argument(
+        "--first", type=int, default=0, metavar="SEED", help="the first one of them (0)"
+    )
+    simulate.add_argument(
+        "--jobs", type=_positive, metavar="N", help="processes (one for each core)"
+    )
+    simulate.add_argument(
+        "--seed", type=int, metavar="SEED", help="run this one only, and shrink it if it fails"
+    )
+    simulate.add_argument(
+        "--trace", action="store_true", help="with --seed: print everything that happens"
+    )
     shell = commands.add_parser(
         "shell",
         help="type at a cluster of three servers",
@@ -69,6 +108,13 @@ def _parser() -> argparse.ArgumentParser:
         "script", nargs="?", help="a file of commands, one a line; standard input without it"
     )
     return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return number
 
 
 def _version() -> str:

@@ -1,0 +1,109 @@
+"""Simulations from the command line: thousands of seeds with progress, or one that is looked into.
+
+Knows what is shown on a terminal and what the exit status says. Must not know how a simulation
+goes: that is `exraft.testing`'s.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from exraft.testing.campaign import Total, named, run_campaign
+from exraft.testing.simulation import Report, SimulationFailed
+
+DEFAULT = "exraft.testing.campaign:default"
+
+
+def main(
+    name: str | None, *, seeds: int, first: int, jobs: int | None, seed: int | None, trace: bool
+) -> int:
+    """Run it; return the exit status: 0 if everything held, 1 if not, 2 if `name` names nothing."""
+    function = name or DEFAULT
+    try:
+        if seed is not None:
+            return _look_into(function, seed, trace=trace)
+        return _campaign(function, range(first, first + seeds), jobs, _again(name))
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def _again(name: str | None) -> str:
+    return " ".join(["python -m exraft simulate", *([name] if name else []), "--seed"])
+
+
+def _look_into(function: str, seed: int, *, trace: bool) -> int:
+    simulation = named(function)(seed)
+    try:
+        report = simulation.run(trace=trace)
+    except SimulationFailed as failure:
+        print(failure if not trace else "\n".join([*failure.trace, str(failure)]), file=sys.stderr)
+        return 1
+    if trace:
+        print("\n".join(report.trace))
+    print("\n".join(_told(report)))
+    return 0
+
+
+def _told(report: Report) -> list[str]:
+    lines = [f"{count:14,}  {kind}" for kind, count in sorted(report.counts.items())]
+    lines.append(
+        f"seed {report.seed}: {report.servers} servers, {report.steps:,} steps,"
+        f" {report.seconds:.1f} virtual seconds, {report.commits:,} commits. Everything holds."
+    )
+    return lines
+
+
+def _campaign(function: str, seeds: range, jobs: int | None, again: str) -> int:
+    progress = _Progress(len(seeds))
+    with progress:
+        total, failed = run_campaign(function, seeds, jobs=jobs, progress=progress.show)
+    if function == DEFAULT or failed is None:
+        print("\n".join(total.lines() if function == DEFAULT else _of_users(total)))
+    if failed is not None:
+        print(f"\n{failed.text}\n\nsee it again: {again} {failed.seed}", file=sys.stderr)
+        return 1
+    missing = total.missing() if function == DEFAULT and total.seeds >= 1000 else []
+    if missing:
+        print(f"nothing was proved of: {', '.join(missing)}", file=sys.stderr)
+        return 1
+    print("Everything holds.")
+    return 0
+
+
+def _of_users(total: Total) -> list[str]:
+    """A machine of the user's need not have what ours has: side effects, commands that raise."""
+    return [line for line in total.lines() if not line.startswith(f"{'none':>14}")]
+
+
+class _Progress:
+    """A bar on a terminal, nothing elsewhere."""
+
+    def __init__(self, seeds: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.progress import TimeRemainingColumn as Remaining
+
+        console = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("seeds"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            Remaining(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("seeds", total=seeds, rate="")
+
+    def __enter__(self) -> None:
+        self._bar.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def show(self, total: Total) -> None:
+        rate = total.seeds / max(total.took, 1e-9)
+        hours = total.seconds / 60 / max(total.took, 1e-9)
+        told = f"{rate:,.1f} seeds/s, {hours:,.1f} simulated hours/min"
+        self._bar.update(self._task, completed=total.seeds, rate=told)

@@ -1,0 +1,424 @@
+"""A simulated cluster whose servers run a user's machine.
+
+Knows what a server does with a machine, and judges what only the machines can show: that all
+replicas agree, that a caller's answer is that of the log, that side effects run once. Must not know
+who calls, nor what befalls the servers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+from exraft.codec import decode, encode, reveal
+from exraft.errors import (
+    CommandDropped,
+    ExRaftError,
+    NotSerialisable,
+    ServerDown,
+    ServerNotFound,
+)
+from exraft.machine import MachineFactory, SideEffect, make_machine
+from exraft.names import Peer, Role
+from exraft.raft import COMMAND, Answer, Entry, Logged, Options, Refusal
+from exraft.raft.config import decode_config
+from exraft.replica import Replica, error_of
+from exraft.replica.caller import Caller
+from exraft.testing.cluster import Cluster
+from exraft.testing.faults import Faults
+from exraft.testing.invariants import Violation
+from exraft.testing.server import Server
+
+Check: TypeAlias = Callable[[Any], object]
+"""What must hold of a state: `False`, or raising, says that it does not."""
+
+
+class Attempt:
+    """One request of a client at one server; told its outcome once, or told nothing."""
+
+    def __init__(
+        self, peer: Peer, call: Any, data: bytes, tell: Callable[[Attempt, Any, Any], None]
+    ) -> None:
+        self.peer = peer
+        self.call = call
+        self.data = data
+        """The command as it stands in the log, like no other; empty for a read."""
+        self.waits = False
+        """Whether it lies in a server's inbox, so that its client can still withdraw it."""
+        self.withdrawn = False
+        self.index = 0
+        """Where the answer was given: at the command's place in the log, or at what was applied."""
+        self._tell = tell
+        self._told = False
+
+    def __repr__(self) -> str:
+        return f"{'write' if self.may_apply else 'read'} {self.call!r}"
+
+    @property
+    def may_apply(self) -> bool:
+        return bool(self.data)
+
+    @property
+    def reply(self) -> Attempt:
+        return self
+
+    def set(self, value: Any = None, /) -> None:
+        self._once()
+        self._tell(self, value, None)
+
+    def fail(self, error: BaseException, /) -> None:
+        self._once()
+        self._tell(self, None, error)
+
+    def _once(self) -> None:
+        if self._told:
+            raise Violation("one answer a call", f"{self} at {self.peer} was answered twice")
+        self._told = True
+
+
+class _Witness:
+    """Hears what a replica answers to an entry, and hands it to the caller, if there is one."""
+
+    __slots__ = ("_caller", "error", "value")
+
+    may_apply = True
+
+    def __init__(self, caller: Caller | None) -> None:
+        self._caller = caller
+        self.value: Any = None
+        self.error: BaseException | None = None
+
+    @property
+    def reply(self) -> _Witness:
+        return self
+
+    def set(self, value: Any = None, /) -> None:
+        self.value = value
+        if self._caller is not None:
+            self._caller.reply.set(value)
+
+    def fail(self, error: BaseException, /) -> None:
+        self.error = error
+        if self._caller is not None:
+            self._caller.reply.fail(error)
+
+    def said(self) -> tuple[Any, str]:
+        if self.error is None:
+            return reveal(self.value), ""
+        # The text of ours names the server.
+        text = "" if isinstance(self.error, ExRaftError) else f": {self.error}"
+        return None, f"{type(self.error).__name__}{text}"
+
+
+class World(Cluster):
+    """Servers with machines.
+
+    Args:
+        machine: makes the machine of each life.
+        init_arg: what each machine's `init` gets a copy of.
+        check: what must hold of the state after every entry, on every server.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        machine: MachineFactory,
+        init_arg: Any,
+        *,
+        seed: int,
+        options: Options,
+        faults: Faults,
+        min_majority: int,
+        check: Check | None,
+    ) -> None:
+        super().__init__(
+            count,
+            seed=seed,
+            options=options,
+            faults=faults,
+            start=False,
+            min_majority=min_majority,
+        )
+        self._machine = machine
+        self._init_arg = encode(init_arg)
+        self._state_check = check
+        self._said: dict[int, tuple[Any, str]] = {}
+        """What the first replica answered to each entry."""
+        self._effects_ran: dict[int, Peer] = {}
+        self._proposed = 0
+
+    @property
+    def commits(self) -> int:
+        """How many commands were committed and applied."""
+        return len(self._said)
+
+    def members(self) -> list[Peer]:
+        """Every server but those of other clusters."""
+        return [each.peer for each in self.servers.values() if each.owner.watch is self.watch]
+
+    # Requests of clients.
+
+    def unique(self, command: Any) -> bytes:
+        """The command as bytes that no other has: what stands behind a pickle is not read."""
+        self._proposed += 1
+        return encode(command) + b"#%d" % self._proposed
+
+    def serve(self, attempt: Attempt) -> None:
+        """A client's request reaches its server, or finds nobody there."""
+        server = self.servers.get(attempt.peer)
+        if server is None or server.raft is None:
+            self.fail(attempt, ServerNotFound(attempt.peer))
+            return
+        attempt.waits = True
+        life = server.raft
+
+        def take() -> None:
+            attempt.waits = False
+            if server.raft is life and not attempt.withdrawn:
+                self._take(server, attempt)
+
+        if server.inbox or self.now < server.busy_until:
+            server.inbox.append(_Request(attempt, take))
+        else:
+            take()
+
+    def fail(self, attempt: Attempt, error: ExRaftError) -> None:
+        """Tell a client that its request failed, and note whether that is a promise."""
+        if attempt.data and not error.maybe_applied:
+            promised = self.watch.dropped if type(error) is CommandDropped else self.watch.refused
+            promised[attempt.data] = None
+        attempt.fail(error)
+
+    def withdraw(self, attempt: Attempt) -> bool:
+        """Whether the server had not looked at the request, and never will."""
+        if attempt.waits:
+            attempt.withdrawn = True
+            self.watch.refused[attempt.data] = None
+        return attempt.withdrawn
+
+    def has_committed(self, attempt: Attempt) -> bool:
+        """Whether the command stands in the log for good, as far as that is committed."""
+        entry = self.committed.get(attempt.index)
+        return entry is not None and entry.data == attempt.data
+
+    def _take(self, server: Server, attempt: Attempt) -> None:
+        self.note(str(server.peer), attempt)
+        if not attempt.data:
+            self.read(server.peer, attempt)
+            return
+        raft = server.raft
+        replica = server.replica
+        assert raft is not None
+        assert replica is not None
+        if raft.state is not Role.LEADER:
+            self.fail(attempt, error_of(raft.refusal()))
+            return
+        if server.applied < server.replayed:
+            # Until what an earlier life had applied is applied again.
+            self.later(0.001, lambda: self.serve(attempt) if server.raft is raft else None)
+            return
+        if replica.filters and (rejection := replica.check(decode(attempt.data))) is not None:
+            self.fail(attempt, rejection)
+            return
+        outcome = self.write(server.peer, attempt.data, attempt)
+        if isinstance(outcome, Refusal):
+            self.fail(attempt, error_of(outcome))
+
+    def waiter(self, ticket: Any, index: int) -> Caller:
+        if type(ticket) is Attempt:
+            ticket.index = index
+            return _Dropping(self, ticket)
+        return super().waiter(ticket, index)
+
+    # Lives.
+
+    def on_start(self, server: Server) -> None:
+        machine = make_machine(self._machine)
+        server.replica = Replica(machine, decode(self._init_arg), server.peer, debug=False)
+
+    def on_role(self, server: Server, role: Role) -> None:
+        if server.replica is not None:
+            server.replica.transition(role)
+
+    def crash(self, peer: Peer, *, lossy: bool = False, keep: int = 0) -> None:
+        """As for any cluster; and callers learn that their server is gone."""
+        server = self.servers[peer]
+        raft = server.raft
+        if raft is None:
+            return
+        waiting = [each for each in server.waiting if isinstance(each, _Dropping)]
+        reads = [ticket for _, ticket in server.reads]
+        reads += raft.tickets()
+        unheard = [job for job in server.inbox if type(job) is _Request]
+        if server.replica is not None:
+            server.replica.terminate("killed")
+        super().crash(peer, lossy=lossy, keep=keep)
+        for each in waiting:
+            each.attempt.fail(ServerDown("killed", maybe_applied=True))
+        for ticket in reads:
+            if type(ticket) is Attempt:
+                self.fail(ticket, ServerDown("killed", maybe_applied=False))
+        for request in unheard:
+            if not request.attempt.withdrawn:
+                request.attempt.waits = False
+                self.fail(request.attempt, ServerDown("killed", maybe_applied=False))
+
+    # Entries and reads.
+
+    def on_apply(self, server: Server, index: int, entry: Entry, caller: Caller | None) -> None:
+        replica = server.replica
+        assert replica is not None
+        if entry.kind == COMMAND:
+            if caller is not None:
+                self.watch.acknowledges(index, entry.term, caller)
+            witness = _Witness(caller)
+            effects = replica.write(index, decode(entry.data), witness)
+            self._compare(server, index, witness.said())
+        else:
+            effects = replica.configure(decode_config(entry.data))
+            super().on_apply(server, index, entry, caller)
+        self._judge_state(server, index)
+        raft = server.raft
+        assert raft is not None
+        leads = raft.state is Role.LEADER and raft.term == entry.term
+        if effects and leads and index > server.replayed:
+            self._run_effects(server, index, effects)
+
+    def _compare(self, server: Server, index: int, said: tuple[Any, str]) -> None:
+        if server.owner.watch is not self.watch:
+            return
+        first = self._said.setdefault(index, said)
+        if first is not said and first != said and not _look_alike(first, said):
+            raise Violation(
+                "replicas agree",
+                f"{server.peer} answers {_shown(said)} to the entry at {index}, and another replica"
+                f" {_shown(first)}: handle_write must depend on command and state only",
+            )
+
+    def _judge_state(self, server: Server, index: int) -> None:
+        if self._state_check is None:
+            return
+        assert server.replica is not None
+        state = server.replica.state
+        try:
+            holds = self._state_check(state) is not False
+        except Exception as error:
+            said = str(error) if isinstance(error, AssertionError) else repr(error)
+            raise Violation(
+                "the machine's own", f"{said}: after {index} on {server.peer}, in {state!r}"
+            ) from error
+        if not holds:
+            raise Violation(
+                "the machine's own", f"not so after {index} on {server.peer}: {state!r}"
+            )
+
+    def compare_states(self, servers: list[Server]) -> None:
+        """Replicas agree: who has applied the same entries has the same state."""
+        first, *others = servers
+        assert first.replica is not None
+        state = first.replica.state
+        for other in others:
+            assert other.replica is not None
+            theirs = other.replica.state
+            if theirs != state and not _look_alike(state, theirs):
+                raise Violation(
+                    "replicas agree",
+                    f"after {first.applied} entries {first.peer} has the state {state!r} and"
+                    f" {other.peer} {theirs!r}",
+                )
+
+    def overdue(self, server: Server) -> list[Any]:
+        """Who waits for what is applied already."""
+        waiting = [each.attempt for each in server.waiting if isinstance(each, _Dropping)]
+        late: list[Any] = [each for each in waiting if each.index <= server.applied]
+        return late + [ticket for _, ticket in server.reads]
+
+    def _run_effects(self, server: Server, index: int, effects: Sequence[SideEffect]) -> None:
+        if server.owner.watch is not self.watch:
+            return
+        before = self._effects_ran.get(index)
+        if before is not None:
+            raise Violation(
+                "effects once", f"those of {index} ran on {before}, and on {server.peer} again"
+            )
+        self._effects_ran[index] = server.peer
+        self.counts["side effects"] += len(effects)
+        for effect in effects:
+            try:
+                effect()
+            except Exception as error:
+                # It changes nothing, as it does in production.
+                self.counts["side effects that raised"] += 1
+                failed = f"a side effect of {index} raised {type(error).__name__}: {error}"
+                self.note(str(server.peer), failed)
+
+    def on_read(self, server: Server, ticket: Any) -> None:
+        if type(ticket) is not Attempt:
+            super().on_read(server, ticket)
+            return
+        assert server.replica is not None
+        ticket.index = server.applied
+        server.replica.read(ticket.call, ticket)
+
+    def on_answer(self, server: Server, answer: Answer) -> None:
+        ticket = answer.ticket
+        if type(ticket) is not Attempt:
+            super().on_answer(server, answer)
+            return
+        assert not isinstance(answer.outcome, Logged)
+        assert isinstance(answer.outcome, Refusal)
+        self.fail(ticket, error_of(answer.outcome))
+
+
+class _Request:
+    """A request in a server's inbox."""
+
+    __slots__ = ("_take", "attempt")
+
+    def __init__(self, attempt: Attempt, take: Callable[[], None]) -> None:
+        self.attempt = attempt
+        self._take = take
+
+    def __call__(self) -> None:
+        self._take()
+
+
+class _Dropping:
+    """A client whose command is in the log: what it is told is noted as a promise."""
+
+    __slots__ = ("_world", "attempt")
+
+    may_apply = True
+
+    def __init__(self, world: World, attempt: Attempt) -> None:
+        self._world = world
+        self.attempt = attempt
+
+    def __repr__(self) -> str:
+        return repr(self.attempt)
+
+    @property
+    def reply(self) -> _Dropping:
+        return self
+
+    def set(self, value: Any = None, /) -> None:
+        self.attempt.set(value)
+
+    def fail(self, error: BaseException, /) -> None:
+        if type(error) is CommandDropped:
+            self._world.fail(self.attempt, error)
+        else:
+            self.attempt.fail(error)
+
+
+def _look_alike(one: Any, other: Any) -> bool:
+    """Whether objects that know no equality are the same as far as their pickles tell."""
+    try:
+        return encode(one) == encode(other)
+    except NotSerialisable:
+        return False
+
+
+def _shown(said: tuple[Any, str]) -> str:
+    value, error = said
+    return error or repr(value)
