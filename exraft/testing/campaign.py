@@ -39,6 +39,7 @@ EXERCISED: Final = (
     "elections triggered",
     "foreign messages",
     "foreign servers to be added",
+    "leaders deposed unawares",
     "leaders gone",
     "leaders resumed",
     "leaders that heard no quorum",
@@ -278,7 +279,7 @@ def run_campaign(
             progress(total)
             if found is not None:
                 failed = found
-                pool.shutdown(wait=False, cancel_futures=True)
+                pool.shutdown(cancel_futures=True)
                 break
     total.took = time.perf_counter() - began
     return total, failed

@@ -72,7 +72,9 @@ class Client:
         if not self.busy or number != self._number:
             return
         peer = self._leader
-        if peer is None or world.servers[peer].owner.watch is not world.watch:
+        foreign = peer is not None and world.servers[peer].owner.watch is not world.watch
+        if peer is None or foreign or self._rng.random() < 0.2:
+            # Also who knows a leader asks around now and then: there may be another by now.
             peer = self._rng.choice(world.members())
         data = world.unique(self._call) if self._kind == "write" else b""
         attempt = self._attempt = Attempt(peer, self._call, data, self._told)

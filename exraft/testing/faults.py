@@ -32,7 +32,8 @@ class Faults:
     """The chance that a message takes a time out of `lagging` instead."""
     lagging: tuple[float, float] = (0.1, 1.0)
     partitions: float = 0.0
-    """The rate at which the network is cut: around a group, in one direction, or one link."""
+    """The rate at which the network is cut: around a group, in one direction, one link, or around a
+    leader that is deposed meanwhile."""
     crashes: float = 0.0
     """The rate at which servers die. Half of them keep what they wrote and are started again by
     their supervisor; of the others, only what was synced is left to the next process."""
@@ -103,7 +104,7 @@ class Faults:
             delay=rng.choice((GENTLE, (0.001, 0.02), (0.01, 0.1))),
             lag=rng.choice((0.0, 0.02, 0.1)),
             lagging=rng.choice(((0.1, 0.6), (0.1, 2.0))),
-            partitions=rng.choice((0.0, 0.3, 1.5)),
+            partitions=rng.choice((0.0, 0.5, 2.0)),
             crashes=rng.choice((0.0, 0.3, 1.5)),
             stalls=rng.choice((0.0, 0.0, 1.0)),
             slow_disks=rng.choice((0.0, 0.0, 0.002, 0.02, 0.1)),

@@ -33,13 +33,14 @@ class Plan:
 
 def rates(faults: Faults, calls: float, reads: float) -> dict[str, float]:
     """How often each kind happens in a virtual second."""
-    cuts = faults.partitions / 3
+    cuts = faults.partitions / 5
     return {
         "write": calls * (1 - reads),
         "read": calls * reads,
         "crash": faults.crashes * 2 / 3,
         "crash midway": faults.crashes / 3,
         "cut off a group": cuts,
+        "depose a leader unawares": 2 * cuts,
         "cut one direction": cuts,
         "cut one link": cuts,
         "stall": faults.stalls,

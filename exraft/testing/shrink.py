@@ -21,7 +21,7 @@ _NETWORK = ("loss", "doubling", "delay", "lag", "slow_disks", "clock_drift")
 def shrunk(simulation: Simulation, failed: Run, found: Violation) -> SimulationFailed:
     """Return what is to be said of a failed run, with the shortest one that was found."""
     before = failed.report()
-    shrinking = Shrinking(simulation, found.invariant, simulation.shrink)
+    shrinking = Shrinking(simulation, found.invariant, before.steps)
     plan, faults = shrinking.run(before.plan, failed.faults)
     last = Run(simulation, faults, plan, trace=True)
     again = last.live()
@@ -44,13 +44,14 @@ def shrunk(simulation: Simulation, failed: Run, found: Violation) -> SimulationF
 
 
 class Shrinking:
-    """The search for a shorter run that breaks `invariant`, in `most` runs at most."""
+    """The search for a run of fewer happenings, and no more steps, that breaks `invariant`."""
 
-    def __init__(self, simulation: Simulation, invariant: str, most: int) -> None:
+    def __init__(self, simulation: Simulation, invariant: str, steps: int) -> None:
         self.tried = 0
         self._simulation = simulation
         self._invariant = invariant
-        self._most = most
+        self._steps = steps
+        self._most = simulation.shrink
 
     def run(self, plan: Plan, faults: Faults) -> tuple[Plan, Faults]:
         while True:
@@ -64,8 +65,11 @@ class Shrinking:
         if self.tried >= self._most:
             return False
         self.tried += 1
-        found = Run(self._simulation, faults, plan, trace=False).live()
-        return found is not None and found.invariant == self._invariant
+        run = Run(self._simulation, faults, plan, trace=False)
+        found = run.live()
+        if found is None or found.invariant != self._invariant:
+            return False
+        return run.world.steps <= self._steps
 
     def _fewer(self, plan: Plan, faults: Faults) -> Plan:
         """Leave out halves, quarters, and so on, down to one (Zeller's delta debugging)."""
@@ -97,9 +101,9 @@ def _without(plan: Plan, size: int) -> Iterator[Plan]:
     for first in range((max(0, len(happenings) - 1) // size) * size, -1, -size):
         left = happenings[:first] + happenings[first + size :]
         end = plan.end
-        if first + size >= len(happenings) and left:
+        if first + size >= len(happenings):
             # Nothing happens after the last one that is left.
-            end = min(end, BEGINNING + left[-1].at + 1.0)
+            end = min(end, BEGINNING + (left[-1].at if left else 0.0) + 1.0)
         if len(left) < len(happenings):
             yield Plan(left, end)
 

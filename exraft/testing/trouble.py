@@ -68,6 +68,7 @@ class Trouble:
             "crash": self._crash,
             "crash midway": self._crash_midway,
             "cut off a group": self._cut_group,
+            "depose a leader unawares": self._depose,
             "cut one direction": self._cut_direction,
             "cut one link": self._cut_link,
             "stall": self._stall,
@@ -143,7 +144,7 @@ class Trouble:
         running = self.running()
         for peer in self._rng.sample(running, min(len(running), self._rng.choice((1, 1, 2)))):
             self.counts["elections triggered"] += 1
-            self.cluster.when_free(peer, partial(self._if_running, peer, self.cluster.campaign))
+            self._tell_to_campaign(peer)
 
     def _if_running(self, peer: Peer, then: Callable[[Peer], None]) -> None:
         if self.cluster.servers[peer].raft is not None:
@@ -366,14 +367,41 @@ class Trouble:
         self.counts["cuts of one link"] += 1
         self._cut([(one, other), (other, one)])
 
-    def _cut(self, ways: list[tuple[Peer, Peer]]) -> None:
+    def _cut(self, ways: list[tuple[Peer, Peer]], seconds: float | None = None) -> None:
         cluster = self.cluster
         cluster.note("network", "cut: " + ", ".join(f"{one} to {other}" for one, other in ways))
         cluster.network.cut(*ways)
-        self._later(
-            self._rng.choice((0.2, 1.0, 3.0)) * self._rng.random(),
-            partial(cluster.network.mend, *ways),
-        )
+        if seconds is None:
+            seconds = self._rng.choice((0.2, 1.0, 3.0)) * self._rng.random()
+        self._later(seconds, partial(cluster.network.mend, *ways))
+
+    def _depose(self) -> None:
+        """Another is elected while a leader, cut off with a few, does not know it yet.
+
+        It has a while left to answer reads and take writes as if it led, until it misses its quorum
+        (rule 5); then it is back, and may campaign with what it took.
+        """
+        leader = self.cluster.leader()
+        if leader is None:
+            return
+        rng = self._rng
+        old = leader.me
+        others = [peer for peer in leader.config.voters if peer != old]
+        if len(others) < 2:
+            return
+        rng.shuffle(others)
+        alone = rng.randint(0, max(0, len(others) // 2 - 1))
+        few = [old, *others[:alone]]
+        pairs = [(one, other) for one in few for other in self.cluster.servers if other not in few]
+        self.counts["leaders deposed unawares"] += 1
+        seconds = rng.choice((0.2, 0.6, 1.2)) * (0.5 + rng.random())
+        self._cut(pairs + [(other, one) for one, other in pairs], seconds)
+        self._later(0.1 * rng.random(), partial(self._tell_to_campaign, others[-1]))
+        if rng.random() < 0.5:
+            self._later(seconds + 0.02 * rng.random(), partial(self._tell_to_campaign, old))
+
+    def _tell_to_campaign(self, peer: Peer) -> None:
+        self.cluster.when_free(peer, partial(self._if_running, peer, self.cluster.campaign))
 
     # Other clusters.
 
