@@ -11,6 +11,7 @@ from tests.mutants import (
     hand_over,
     log,
     membership,
+    nonsense,
     reads,
     replica,
     restart,
@@ -25,10 +26,11 @@ CORE = [
     *reads.MUTANTS,
     *hand_over.MUTANTS,
     *restart.MUTANTS,
+    *nonsense.MUTANTS,
 ]
 OTHERS = [*replica.MUTANTS, *decisions.MUTANTS, *supervision.MUTANTS, *actors.MUTANTS]
 
 MUTANTS = [*CORE, *OTHERS]
 
-RULES = {*range(1, 23), *range(26, 30)}
+RULES = {*range(1, 23), *range(26, 31)}
 """Those on snapshots are not kept yet, for there are none."""

@@ -51,45 +51,41 @@ def test_a_server_does_not_answer_what_comes_in_its_own_name(message: Message) -
     assert "own name" in hand.reports[-1]
 
 
-@pytest.mark.parametrize(
-    "message",
-    [
-        append(B, 2, (-1, 2)),
-        append(B, 2, (-4, 0), [command(2)]),
-        append(B, 2**63, (3, 2)),
-        vote(C, 2**64 - 1, (9, 9), force=True),
-        append(B, 2, (3, 2), [command(1)]),
-        append(B, 2, (3, 2), [command(2), command(1)]),
-        append(B, 3, (3, 2), [command(4)]),
-        append(B, 3, (0, 0), [command(0), command(3)]),
-        append(B, 2, (3, 2), [Entry(2, 7, b"x")]),
-        append(B, 2, (3, 2), [Entry(2, CONFIG, b"no configuration")]),
-        append(B, 2, (3, 2), [Entry(2, CONFIG, b"\x81\xa7cluster\xa1\xff")]),
-        append(B, 2, (3, 2), [Entry(2, CONFIG, b"\x81\xa1x" + b"\x91" * 100_000 + b"\xc0")]),
-        append(B, 2, (3, 2), [entry(Config((), cluster="here"))]),
-        append(B, 2, (3, 2), [entry(Config((A, A, B), cluster="here"))]),
-        append(B, 2, (3, 2), [entry(Config((A, B), (B,), cluster="here"))]),
-        append(B, 2, (3, 2), [entry(Config((A, B), cluster="elsewhere"))]),
-    ],
-    ids=[
-        "an append after an index below 0",
-        "entries after an index below 0",
-        "a term that the wire cannot count on from",
-        "a vote in such a term",
-        "an entry of an earlier term than the one before",
-        "entries whose terms fall",
-        "an entry of a later term than the message",
-        "an entry of no term",
-        "an entry of an unknown kind",
-        "bytes that are no configuration",
-        "a configuration with text that is none",
-        "a configuration nested without end",
-        "a configuration without voters",
-        "a configuration that names a voter twice",
-        "a configuration with a voter who learns",
-        "a configuration of another cluster",
-    ],
-)
+NONSENSE: dict[str, Message] = {
+    "an append after an index below 0": append(B, 2, (-1, 2)),
+    "entries after an index below 0": append(B, 2, (-4, 0), [command(2)]),
+    "a term that the wire cannot count on from": append(B, 2**63, (3, 2)),
+    "a vote in such a term": vote(C, 2**64 - 1, (9, 9), force=True),
+    "an entry of an earlier term than the one before": append(B, 2, (3, 2), [command(1)]),
+    "entries whose terms fall": append(B, 2, (3, 2), [command(2), command(1)]),
+    "an entry of a later term than the message": append(B, 3, (3, 2), [command(4)]),
+    "an entry of no term": append(B, 3, (0, 0), [command(0), command(3)]),
+    "an entry of an unknown kind": append(
+        B, 2, (3, 2), [Entry(2, 7, entry(Config((A, B), cluster="here")).data)]
+    ),
+    "bytes that are no configuration": append(
+        B, 2, (3, 2), [Entry(2, CONFIG, b"no configuration")]
+    ),
+    "a configuration with text that is none": append(
+        B, 2, (3, 2), [Entry(2, CONFIG, b"\x81\xa7cluster\xa1\xff")]
+    ),
+    "a configuration nested without end": append(
+        B, 2, (3, 2), [Entry(2, CONFIG, b"\x81\xa1x" + b"\x91" * 100_000 + b"\xc0")]
+    ),
+    "a configuration without voters": append(B, 2, (3, 2), [entry(Config((), cluster="here"))]),
+    "a configuration that names a voter twice": append(
+        B, 2, (3, 2), [entry(Config((A, A, B), cluster="here"))]
+    ),
+    "a configuration with a voter who learns": append(
+        B, 2, (3, 2), [entry(Config((A, B), (B,), cluster="here"))]
+    ),
+    "a configuration of another cluster": append(
+        B, 2, (3, 2), [entry(Config((A, B), cluster="elsewhere"))]
+    ),
+}
+
+
+@pytest.mark.parametrize("message", NONSENSE.values(), ids=NONSENSE.keys())
 def test_nonsense_is_dropped_and_reported_and_changes_nothing(message: Message) -> None:
     """It raised, or was stored, so that every later life of the server raised as well."""
     hand = follower()
@@ -107,6 +103,7 @@ def seen(raft: Raft) -> tuple[object, ...]:
 
 def test_nobody_leads_term_0() -> None:
     hand = Hand()
+    hand.hear(append(B, 0, (0, 0)))
     hand.hear(append(B, 0, (0, 0), [command(0)]))
     assert hand.raft.last_index == 0
     assert hand.raft.leader is None
