@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from math import fsum
 
 from exraft.testing.faults import Faults
 
@@ -60,7 +61,8 @@ class Drawing:
     def __init__(self, seed: int, weights: dict[str, float]) -> None:
         self._rng = random.Random(f"{seed} plan")
         self._kinds = [(kind, weight) for kind, weight in weights.items() if weight]
-        self._rate = sum(weight for _, weight in self._kinds)
+        # Not sum(), which rounds otherwise from Python 3.12 on.
+        self._rate = fsum(weight for _, weight in self._kinds)
         self._at = 0.0
 
     def next(self) -> Happening:
