@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from exraft.testing.campaign import Total, named, run_campaign
+from exraft.testing.campaign import Make, Total, named, run_campaign
 from exraft.testing.simulation import Report, SimulationFailed
 
 DEFAULT = "exraft.testing.campaign:default"
@@ -20,20 +20,21 @@ def main(
     """Run it; return the exit status: 0 if everything held, 1 if not, 2 if `name` names nothing."""
     function = name or DEFAULT
     try:
-        if seed is not None:
-            return _look_into(function, seed, trace=trace)
-        return _campaign(function, range(first, first + seeds), jobs, _again(name))
+        make = named(function)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
+    if seed is not None:
+        return _look_into(make, seed, trace=trace)
+    return _campaign(function, range(first, first + seeds), jobs, _again(name))
 
 
 def _again(name: str | None) -> str:
     return " ".join(["python -m exraft simulate", *([name] if name else []), "--seed"])
 
 
-def _look_into(function: str, seed: int, *, trace: bool) -> int:
-    simulation = named(function)(seed)
+def _look_into(make: Make, seed: int, *, trace: bool) -> int:
+    simulation = make(seed)
     try:
         report = simulation.run(trace=trace)
     except SimulationFailed as failure:

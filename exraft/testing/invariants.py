@@ -199,7 +199,7 @@ class Watch:
             if not store.leads or store.term != entry.term:
                 raise Violation(
                     "log matching",
-                    f"{store.peer} writes {entry} at {index} without leading its term",
+                    f"{store.peer} writes {_shown(entry)} at {index} without leading its term",
                 )
             if entry.kind == CONFIG:
                 self._changed(store, index, entry, before)
@@ -207,12 +207,13 @@ class Watch:
         elif known[1] != before or (known[0] is not entry and known[0] != entry):
             raise Violation(
                 "log matching",
-                f"{store.peer} has {entry} after term {before} at {index}, not {known}",
+                f"{store.peer} has {_shown(entry)} after term {before} at {index}, and another"
+                f" {_shown(known[0])} after term {known[1]}",
             )
         if entry.data in self.refused:
             raise Violation(
                 "what failed is not applied",
-                f"{entry.data!r} was refused, yet {store.peer} has it at {index}",
+                f"a command was refused, yet {store.peer} has it at {index}",
             )
 
     def deleted(self, store: WatchedStore, first: int) -> None:
@@ -272,12 +273,14 @@ class Watch:
                 if entry.data in self.dropped:
                     raise Violation(
                         "what failed is not applied",
-                        f"{entry.data!r} was dropped, yet it is committed at {place}",
+                        f"a command was dropped, yet it is committed at {place}",
                     )
                 self.committed[place] = entry
             elif known is not entry and known != entry:
                 raise Violation(
-                    "state machine safety", f"{store.peer} commits {entry} at {place}, not {known}"
+                    "state machine safety",
+                    f"{store.peer} commits {_shown(entry)} at {place}, where another committed"
+                    f" {_shown(known)}",
                 )
         if not store.leads:
             return
@@ -324,7 +327,8 @@ class Watch:
         known = self.committed[index]
         if known is not entry and known != entry:
             raise Violation(
-                "state machine safety", f"{peer} applies {entry} at {index}, not {known}"
+                "state machine safety",
+                f"{peer} applies {_shown(entry)} at {index}, where {_shown(known)} is committed",
             )
 
     def acknowledges(self, index: int, term: int, what: object) -> None:
@@ -333,5 +337,13 @@ class Watch:
         if known is None or known.term != term:
             raise Violation(
                 "acknowledged writes are kept",
-                f"{what!r} was acknowledged at {index} of term {term}, where {known} stands",
+                f"{what!r} was acknowledged at {index} of term {term}, where there is"
+                f" {_shown(known)}",
             )
+
+
+def _shown(entry: Entry | None) -> str:
+    """An entry, without the bytes of its command."""
+    if entry is None:
+        return "nothing"
+    return f"a {'configuration' if entry.kind == CONFIG else 'command'} of term {entry.term}"

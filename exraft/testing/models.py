@@ -254,6 +254,8 @@ class MachineModel(Model[bytes]):
             result = self._machine.handle_write(command, state)
         except (MemoryError, RecursionError):
             raise
+        except KeyboardInterrupt:
+            raise
         except BaseException as error:
             return _raised(error, maybe_applied=True), encode(state)
         if isinstance(result, tuple) and (
@@ -269,6 +271,8 @@ class MachineModel(Model[bytes]):
         try:
             reply = self._machine.handle_read(query, decode(data))
         except (MemoryError, RecursionError):
+            raise
+        except KeyboardInterrupt:
             raise
         except BaseException as error:
             return _raised(error, maybe_applied=False), data

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from exraft.codec import encode
 from exraft.machine import MachineFactory, check_machine
 from exraft.raft import Options
 from exraft.testing.calm import Calm
@@ -36,7 +37,9 @@ BEGINNING: Final = 0.3
 """Virtual seconds in which the servers are started."""
 ROWS: Final = 60
 """Of a trace, in the message of a failure."""
-STATES: Final = 200_000
+IN_VAIN: Final = 200
+"""Commands in a row that may be refused."""
+STATES: Final = 50_000
 """Searched at most to decide whether a history is linearizable."""
 
 Draw = Callable[[random.Random], Any]
@@ -172,6 +175,17 @@ class Simulation:
         ):
             if type(number) is not int or not least <= number <= most:
                 raise ValueError(f"{name} is from {least} to {most:,}, and not {number!r}")
+        if not _is_number(calls) or not 0 < calls <= 10_000:
+            raise ValueError(f"calls is more than 0 and at most 10,000, and not {calls!r}")
+        if check is not None and not callable(check):
+            raise TypeError(f"check is a function that is given the state, and not {check!r}")
+        for name, value, kind in (
+            ("faults", faults, Faults),
+            ("options", options, Options),
+            ("model", model, Model),
+        ):
+            if value is not None and not isinstance(value, kind):
+                raise TypeError(f"{name} is of the class {kind.__name__}, and not {value!r}")
         if type(seed) is not int:
             raise TypeError(f"seed is an int, and not {seed!r}")
         self.commands = commands
@@ -353,9 +367,11 @@ class Run:
         draw = simulation.commands if kind == "write" else simulation.queries
         assert draw is not None
         try:
-            return draw(rng)
+            drawn = draw(rng)
+            encode(drawn)
         except Exception as error:
             raise Mistake from error
+        return drawn
 
     def _serves(self, anew: bool) -> bool:
         """Whether a write and a read that were asked for since have been answered; else ask."""
@@ -378,11 +394,20 @@ class Run:
     def _top_up(self) -> None:
         """Do what is left to be done: the faults may have let little through."""
         simulation = self.simulation
+        world = self.world
+        in_vain = 0
         while self._plan is None and (
-            self.world.commits < simulation.commits or self.world.steps < simulation.events
+            world.commits < simulation.commits or world.steps < simulation.events
         ):
+            before = world.commits
             self._probes = []
             self.calm.serve()
+            in_vain = 0 if world.commits > before else in_vain + 1
+            if in_vain >= IN_VAIN and world.commits < simulation.commits:
+                raise Mistake from ValueError(
+                    f"{IN_VAIN} commands in a row were refused, and {world.commits} of"
+                    f" {simulation.commits} committed: does is_command refuse them all?"
+                )
         self.calm.agree()
 
     def _judge(self) -> None:
@@ -403,6 +428,10 @@ class Run:
         self._decided = not verdict.unknown
         if not verdict.ok and not verdict.unknown:
             raise Violation("linearizability", verdict.explain())
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _drawn_options(rng: random.Random) -> Options:

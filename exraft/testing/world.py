@@ -14,6 +14,7 @@ from exraft.codec import decode, encode, reveal
 from exraft.errors import (
     CommandDropped,
     ExRaftError,
+    MachineError,
     NotSerialisable,
     ServerDown,
     ServerNotFound,
@@ -67,6 +68,7 @@ class Attempt:
         self._tell(self, value, None)
 
     def fail(self, error: BaseException, /) -> None:
+        _let_pass(error)
         self._once()
         self._tell(self, None, error)
 
@@ -98,6 +100,7 @@ class _Witness:
             self._caller.reply.set(value)
 
     def fail(self, error: BaseException, /) -> None:
+        _let_pass(error)
         self.error = error
         if self._caller is not None:
             self._caller.reply.fail(error)
@@ -409,6 +412,12 @@ class _Dropping:
             self._world.fail(self.attempt, error)
         else:
             self.attempt.fail(error)
+
+
+def _let_pass(error: BaseException) -> None:
+    """Ctrl-C ends a simulation, though it hit a callback, of which it would be the answer."""
+    if isinstance(error, MachineError) and error.type_name == "KeyboardInterrupt":
+        raise KeyboardInterrupt
 
 
 def _look_alike(one: Any, other: Any) -> bool:
