@@ -279,7 +279,7 @@ def _value(name: str, text: str, kind: Any) -> Any:
         return (int(life[1]) << INCARNATION_BITS) + int(life[2])
     if kind is bool and text in ("yes", "no"):
         return text == "yes"
-    if kind is int and text.isdigit():
+    if kind is int and text.removeprefix("-").isdigit():
         return int(text)
     if kind is str:
         # A store or a cluster; fields have no room for blanks.
