@@ -41,6 +41,24 @@ def maybe_applied(exc: BaseException) -> bool:
     return type(exc) not in (TypeError, ValueError)
 
 
+def machines_own(exc: BaseException) -> bool:
+    """Say whether `exc`, which a call raised, is the state machine's answer to it.
+
+    Then the call has reached the machine and was answered by it: of a write, the command is
+    applied. Otherwise the call failed on its way, and `maybe_applied` says what to make of it.
+
+    - What `handle_write` or `handle_read` raised: it was marked when it left the machine.
+    - A `MachineError`, which stands for what can't be handed on as it is.
+    - A `NotSerialisable` of which `maybe_applied` is `True`: the command was applied and its
+      reply can't be sent. Of a read, one can't tell the reply from the query: `False`.
+    """
+    if isinstance(exc, ExRaftError):
+        return isinstance(exc, MachineError) or (
+            isinstance(exc, NotSerialisable) and exc.maybe_applied
+        )
+    return _APPLIED in vars(exc)
+
+
 def mark_applied(exc: _Error, applied: bool) -> _Error:
     """Note on a foreign exception what `maybe_applied` shall say of it; returns `exc`.
 

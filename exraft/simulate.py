@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from exraft.testing.campaign import Make, Total, named, run_campaign
+from exraft.testing.campaign import Make, Total, made, named, raised, run_campaign
 from exraft.testing.simulation import Report, SimulationFailed
 
 DEFAULT = "exraft.testing.campaign:default"
@@ -17,7 +17,11 @@ DEFAULT = "exraft.testing.campaign:default"
 def main(
     name: str | None, *, seeds: int, first: int, jobs: int | None, seed: int | None, trace: bool
 ) -> int:
-    """Run it; return the exit status: 0 if everything held, 1 if not, 2 if `name` names nothing."""
+    """Run it; return the exit status: 0 if everything held, 1 if not, 2 if `name` names nothing.
+
+    Raises:
+        KeyboardInterrupt: with what was met so far printed.
+    """
     function = name or DEFAULT
     try:
         make = named(function)
@@ -34,11 +38,13 @@ def _again(name: str | None) -> str:
 
 
 def _look_into(make: Make, seed: int, *, trace: bool) -> int:
-    simulation = make(seed)
     try:
-        report = simulation.run(trace=trace)
+        report = made(make, seed).run(trace=trace)
     except SimulationFailed as failure:
         print(failure if not trace else "\n".join([*failure.trace, str(failure)]), file=sys.stderr)
+        return 1
+    except (Exception, SystemExit):
+        print(raised(seed), file=sys.stderr)
         return 1
     if trace:
         print("\n".join(report.trace))
@@ -50,17 +56,21 @@ def _told(report: Report) -> list[str]:
     lines = [f"{count:14,}  {kind}" for kind, count in sorted(report.counts.items())]
     lines.append(
         f"seed {report.seed}: {report.servers} servers, {report.steps:,} steps,"
-        f" {report.seconds:.1f} virtual seconds, {report.commits:,} commits. Everything holds."
+        f" {report.seconds:.1f} virtual seconds, {report.commits:,} commits."
+        f" {_verdict(not report.decided)}"
     )
     return lines
 
 
 def _campaign(function: str, seeds: range, jobs: int | None, again: str) -> int:
     progress = _Progress(len(seeds))
-    with progress:
-        total, failed = run_campaign(function, seeds, jobs=jobs, progress=progress.show)
-    if function == DEFAULT or failed is None:
-        print("\n".join(total.lines() if function == DEFAULT else _of_users(total)))
+    try:
+        with progress:
+            total, failed = run_campaign(function, seeds, jobs=jobs, progress=progress.show)
+    except KeyboardInterrupt:
+        print("\n".join(_lines(function, progress.total)), flush=True)
+        raise
+    print("\n".join(_lines(function, total)))
     if failed is not None:
         print(f"\n{failed.text}\n\nsee it again: {again} {failed.seed}", file=sys.stderr)
         return 1
@@ -68,13 +78,25 @@ def _campaign(function: str, seeds: range, jobs: int | None, again: str) -> int:
     if missing:
         print(f"nothing was proved of: {', '.join(missing)}", file=sys.stderr)
         return 1
-    print("Everything holds.")
+    print(_verdict(total.undecided))
     return 0
 
 
-def _of_users(total: Total) -> list[str]:
-    """A machine of the user's need not have what ours has: side effects, commands that raise."""
-    return [line for line in total.lines() if not line.startswith(f"{'none':>14}")]
+def _verdict(undecided: int) -> str:
+    if not undecided:
+        return "Everything holds."
+    return (
+        "Everything else holds, but it was not found out whether the answers are linearizable:"
+        " that took too long."
+    )
+
+
+def _lines(function: str, total: Total) -> list[str]:
+    lines = total.lines()
+    if function == DEFAULT:
+        return lines
+    # A machine of the user's need not have what ours has: side effects, commands that raise.
+    return [line for line in lines if not line.startswith(f"{'none':>14}")]
 
 
 class _Progress:
@@ -85,6 +107,8 @@ class _Progress:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
         from rich.progress import TimeRemainingColumn as Remaining
 
+        self.total = Total()
+        """What was done so far."""
         console = Console(stderr=True)
         self._bar = Progress(
             TextColumn("seeds"),
@@ -104,6 +128,7 @@ class _Progress:
         self._bar.stop()
 
     def show(self, total: Total) -> None:
+        self.total = total
         rate = total.seeds / max(total.took, 1e-9)
         hours = total.seconds / 60 / max(total.took, 1e-9)
         told = f"{rate:,.1f} seeds/s, {hours:,.1f} simulated hours/min"

@@ -38,6 +38,7 @@ from exraft.errors import (
     TransferFailed,
     Transferring,
     UnstableConfig,
+    machines_own,
     mark_applied,
     maybe_applied,
 )
@@ -203,3 +204,27 @@ def test_a_wrong_argument_was_never_sent(error: Exception) -> None:
 )
 def test_what_cut_the_waiting_short_promises_nothing(error: BaseException) -> None:
     assert maybe_applied(error) is True
+
+
+@pytest.mark.parametrize("applied", [True, False])
+@pytest.mark.parametrize("error", [ValueError("overdraft"), KeyError("x"), TimeoutError()])
+def test_what_was_marked_when_it_left_a_machine_is_its_answer(
+    error: Exception, applied: bool
+) -> None:
+    assert not machines_own(copy.copy(error))
+    assert machines_own(mark_applied(copy.copy(error), applied))
+
+
+@every_error
+def test_of_our_errors_only_a_machine_error_and_a_reply_not_serialisable_are_a_machines_answer(
+    error: ExRaftError, reason: object, applied: bool
+) -> None:
+    assert machines_own(error) is isinstance(error, MachineError)
+    late = copy.copy(error)
+    late.maybe_applied = True
+    assert machines_own(late) is isinstance(error, MachineError | NotSerialisable)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), asyncio.CancelledError(), OSError()])
+def test_what_cut_the_waiting_short_is_no_machines_answer(error: BaseException) -> None:
+    assert not machines_own(error)

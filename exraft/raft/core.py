@@ -245,7 +245,7 @@ class Raft:
             self.foreign += 1
             return
         try:
-            check_header(message, self.me)
+            check_header(message, self.me, self.term)
             if isinstance(message, Append):
                 self._on_append(message)
             elif isinstance(message, AppendReply):
@@ -416,7 +416,9 @@ class Raft:
             self.become_candidate(force=True)
 
     def _on_reach(self, message: Reach) -> None:
-        belongs_to = self.config.cluster if self.config_index else self.cluster
+        # Nobody has counted what a new store took in, unless it knows that to be committed. It may
+        # be of a founder that lost: then somebody else must be free to overwrite it (rule 17).
+        belongs_to = self.cluster if self.standby else self.config.cluster
         self.send(
             message.sender,
             ReachReply(
@@ -480,11 +482,17 @@ class Raft:
         self.ever_led = True
         self.role = Leader(self)
         self.out.roles.append(Role.LEADER)
+        self.begin_term(stores)
+        self.role.begin()
+
+    def begin_term(self, stores: Sequence[tuple[Peer, str]]) -> None:
+        """Append the entry that a leader's term begins with, the full configuration (rule 9).
+
+        The first of them all names the cluster (rule 17). `stores`: ids to record in it.
+        """
         cluster = self.config.cluster or f"{self.rng.getrandbits(64):016x}"
         named = Config(self.config.voters, self.config.learners, cluster, self.config.stores)
-        # An entry of the own term, at once (rule 9).
         self.append([config_entry(self.term, named.with_stores(stores))])
-        self.role.begin()
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Append what this server made itself, and let a configuration hold from now on."""

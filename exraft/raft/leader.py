@@ -11,7 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from exraft.names import Peer, Role
-from exraft.raft.config import config_entry, reached_by
+from exraft.raft.config import reached_by
 from exraft.raft.log import COMMAND, Entry, Mark
 from exraft.raft.membership import Membership
 from exraft.raft.messages import Append, AppendReply
@@ -61,7 +61,7 @@ class Leader:
         # What the life before had stored counts; if this server is alone, nobody else will say so.
         self._progressed = self._resumed
         if self._resumed and raft.last_term != raft.term:
-            raft.append([config_entry(raft.term, raft.config)])
+            raft.begin_term([(raft.me, raft.store.store_id)])
         self.follow_config()
 
     def follow_config(self) -> None:

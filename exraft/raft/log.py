@@ -66,7 +66,10 @@ class Store(Protocol):
 
     @property
     def dirty(self) -> bool:
-        """Whether anything was written since the last `sync`."""
+        """Whether anything was written since the last `sync`, by this life or an earlier one.
+
+        A driver syncs before it makes a core of such a store: what is there counts as stored.
+        """
 
     def set_ballot(self, term: int, voted_for: Peer | None, leads: bool) -> None:
         """Change term, vote and leadership together, so that nobody can forget one of them."""

@@ -104,7 +104,7 @@ class Reach(Header, frozen=True, array_like=True, gc=False, tag=True):
 class ReachReply(Header, frozen=True, array_like=True, gc=False, tag=True):
     """`belongs_to` is the cluster of the newest configuration in the log, if there is one.
 
-    `standby` as in `AppendReply`.
+    `standby` as in `AppendReply`; such a server belongs to no cluster before that is committed.
     """
 
     store: str

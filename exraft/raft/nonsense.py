@@ -17,9 +17,10 @@ from exraft.raft.config import Config, decode_config
 from exraft.raft.log import COMMAND, CONFIG, Entry
 from exraft.raft.messages import Append, Message
 
+MAX_LEAP = 2**32
+"""No cluster makes so many terms while a server is away: with one a second, it takes a century."""
 MAX_TERM = 2**62
 """No cluster lives to see it; the terms after it still fit what the wire carries."""
-
 
 UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding the bytes of others may raise: for text that is no UTF-8, and for nesting without
@@ -30,16 +31,20 @@ class Nonsense(ValueError):
     """No correct server sends this; the text says why."""
 
 
-def check_header(message: Message, me: Peer) -> None:
-    """Look at what all messages have.
+def check_header(message: Message, me: Peer, term: int) -> None:
+    """Look at what all messages have, as server `me` in `term`.
 
     Raises:
-        Nonsense: it claims to be from `me`, or its term is none.
+        Nonsense: it claims to be from `me`, or its term is none, or too far ahead to be true. A
+            term that was taken over must leave room for those to come, or nobody can be elected in
+            the next one.
     """
     if message.sender == me:
         raise Nonsense("a message in this server's own name. Is another one started under it?")
-    if not 0 <= message.term <= MAX_TERM:
-        raise Nonsense(f"the term {message.term}")
+    # Who joins a cluster is in term 0, and can't tell how far the others are.
+    latest = min(term + MAX_LEAP, MAX_TERM) if term else MAX_TERM // 2
+    if not 0 <= message.term <= latest:
+        raise Nonsense(f"the term {message.term} in term {term}")
 
 
 def read_configs(message: Append) -> list[tuple[int, Config]]:

@@ -105,10 +105,14 @@ class Transfer:
             return
         if self._retiring and raft.commit_index < raft.last_index:
             return
-        if self._leader.peers[self.to].match == raft.last_index:
+        if self._has_all(self.to):
             self._tell()
             if self._retiring:
                 raft.become_follower(raft.term, None)
+
+    def _has_all(self, peer: Peer) -> bool:
+        progress = self._leader.peers.get(peer)
+        return progress is not None and progress.match == self._raft.last_index
 
     def _tell(self) -> None:
         raft = self._raft
@@ -122,7 +126,9 @@ class Transfer:
         if self.to is None:
             return
         if raft.now < self._deadline:
-            if self._told:
+            # The word may be lost; but a server that was on its way in may have become a voter
+            # since, and whoever lacks that entry is not to campaign.
+            if self._told and self._has_all(self.to):
                 self._tell()
         elif self._retiring:
             raft.become_follower(raft.term, None)

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import os
 import random
+import signal
+import threading
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
-from itertools import islice
 from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnContext
 from typing import Any, Final, TypeAlias
 
 from exraft.machine import StateMachine
@@ -79,6 +83,8 @@ EXERCISED: Final = (
 
 CHUNK: Final = 10
 """Seeds that a process is given at once."""
+PATIENCE: Final = 5.0
+"""Seconds that a process is given to end."""
 
 
 class Shop(StateMachine):
@@ -146,35 +152,48 @@ class Total:
     seconds: float = 0.0
     """Virtual ones."""
     commits: int = 0
+    suffered_steps: int = 0
+    """While faults were on."""
+    suffered_commits: int = 0
     undecided: int = 0
     """Histories of which it was not found out if they are linearizable."""
     least_steps: int = 0
     least_commits: int = 0
+    least_suffered_steps: int = 0
+    least_suffered_commits: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     took: float = 0.0
     """Real seconds."""
 
     def add(self, report: Report) -> None:
-        first = not self.seeds
-        self.seeds += 1
-        self.steps += report.steps
-        self.seconds += report.seconds
-        self.commits += report.commits
-        self.undecided += not report.decided
-        self.counts += report.counts
-        self.least_steps = report.steps if first else min(self.least_steps, report.steps)
-        self.least_commits = report.commits if first else min(self.least_commits, report.commits)
+        self.merge(
+            Total(
+                seeds=1,
+                steps=report.steps,
+                seconds=report.seconds,
+                commits=report.commits,
+                suffered_steps=report.suffered_steps,
+                suffered_commits=report.suffered_commits,
+                undecided=int(not report.decided),
+                least_steps=report.steps,
+                least_commits=report.commits,
+                least_suffered_steps=report.suffered_steps,
+                least_suffered_commits=report.suffered_commits,
+                counts=report.counts,
+            )
+        )
 
     def merge(self, other: Total) -> None:
-        if not self.seeds:
-            self.least_steps, self.least_commits = other.least_steps, other.least_commits
-        elif other.seeds:
-            self.least_steps = min(self.least_steps, other.least_steps)
-            self.least_commits = min(self.least_commits, other.least_commits)
+        for least in ("steps", "commits", "suffered_steps", "suffered_commits"):
+            name = f"least_{least}"
+            known = [getattr(each, name) for each in (self, other) if each.seeds]
+            setattr(self, name, min(known, default=0))
         self.seeds += other.seeds
         self.steps += other.steps
         self.seconds += other.seconds
         self.commits += other.commits
+        self.suffered_steps += other.suffered_steps
+        self.suffered_commits += other.suffered_commits
         self.undecided += other.undecided
         self.counts += other.counts
 
@@ -192,16 +211,26 @@ class Total:
             f" {self.steps / rate:,.0f} steps/s, {self.seconds / 60 / rate:,.1f} simulated hours"
             " a minute"
         )
-        lines.append(
-            f"{self.steps:,} steps (at least {self.least_steps:,} a seed), {self.commits:,} commits"
-            f" (at least {self.least_commits:,}), {self.undecided:,} histories undecided"
-        )
+        lines += [
+            f"{self.steps:,} steps (at least {self.least_steps:,} a seed), of them"
+            f" {self.suffered_steps:,} under faults (at least {self.least_suffered_steps:,})",
+            f"{self.commits:,} commits (at least {self.least_commits:,} a seed), of them"
+            f" {self.suffered_commits:,} under faults (at least {self.least_suffered_commits:,})",
+            f"{self.undecided:,} histories undecided",
+        ]
         return lines
 
 
 @dataclass(frozen=True)
 class Failed:
-    """A seed in which an invariant does not hold."""
+    """A seed that did not come to a good end.
+
+    Attributes:
+        seed: which one.
+        invariant: which one does not hold; `""` if it is the test itself that failed: it raised an
+            exception, or its process died.
+        text: what happened, for people.
+    """
 
     seed: int
     invariant: str
@@ -219,27 +248,50 @@ def named(name: str) -> Make:
         raise ValueError(f"{name!r} is not like module:function")
     try:
         found = getattr(import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"{name}: {error}") from error
+    except (Exception, SystemExit) as error:
+        # A module may raise anything while it is imported.
+        why = " ".join(str(error).split())
+        raise ValueError(f"{name}: {type(error).__name__}: {why}") from error
     if not callable(found):
         raise ValueError(f"{name} is {found!r}, and not a function from a seed to a Simulation")
     make: Make = found
     return make
 
 
+def made(make: Make, seed: int) -> Simulation:
+    """Return the simulation of a seed.
+
+    Raises:
+        TypeError: `make` returned something else.
+        Exception: what `make` raises.
+    """
+    simulation: object = make(seed)
+    if not isinstance(simulation, Simulation):
+        raise TypeError(f"{make!r} returned {simulation!r} for {seed}, and no Simulation")
+    return simulation
+
+
+def raised(seed: int) -> str:
+    """Say of the exception that is being handled that it is the test's, and whose seed it was."""
+    return f"seed {seed}: the test itself raised\n{traceback.format_exc().rstrip()}"
+
+
 def run_seeds(make: Make, seeds: Iterable[int]) -> tuple[Total, Failed | None]:
-    """Run seeds one after the other, up to the first that fails."""
+    """Run seeds one after the other, up to the first that fails.
+
+    Whatever `make` and its simulation raise is a failure of that seed.
+    """
     total = Total()
     began = time.perf_counter()
     failed = None
     for seed in seeds:
-        simulation = make(seed)
-        if not isinstance(simulation, Simulation):
-            raise TypeError(f"{make!r} returned {simulation!r} for {seed}, and no Simulation")
         try:
-            total.add(simulation.run())
+            total.add(made(make, seed).run())
         except SimulationFailed as failure:
             failed = Failed(seed, failure.invariant, str(failure))
+        except (Exception, SystemExit):
+            failed = Failed(seed, "", raised(seed))
+        if failed is not None:
             break
     total.took = time.perf_counter() - began
     return total, failed
@@ -253,6 +305,9 @@ def run_campaign(
     progress: Callable[[Total], None] = lambda total: None,
 ) -> tuple[Total, Failed | None]:
     """Run seeds side by side, up to the first that fails.
+
+    An exception of the test, and the death of a process, are failures of the seed that was running.
+    The processes end before this does, however it ends; Ctrl-C is this process's alone.
 
     Args:
         name: of the function from a seed to a simulation, as `module:function`.
@@ -270,36 +325,116 @@ def run_campaign(
     total = Total()
     began = time.perf_counter()
     jobs = jobs or os.cpu_count() or 1
-    chunks = (tuple(seeds[at : at + CHUNK]) for at in range(0, len(seeds), CHUNK))
+    chunks = iter([seeds[at : at + CHUNK] for at in range(0, len(seeds), CHUNK)])
     failed: Failed | None = None
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        for part, found in _each(pool, name, chunks, jobs):
+    with _Workers(name, min(jobs, -(-len(seeds) // CHUNK))) as workers:
+        for part, failed in workers.run(chunks):
             total.merge(part)
             total.took = time.perf_counter() - began
             progress(total)
-            if found is not None:
-                failed = found
-                pool.shutdown(cancel_futures=True)
+            if failed is not None:
                 break
     total.took = time.perf_counter() - began
     return total, failed
 
 
-def _each(
-    pool: ProcessPoolExecutor, name: str, chunks: Iterator[tuple[int, ...]], jobs: int
-) -> Iterator[tuple[Total, Failed | None]]:
-    """Only as many chunks wait as keep the processes busy, so that a failure stops the rest."""
-    running: dict[Future[tuple[Total, Failed | None]], None] = {}
+class _Workers:
+    """Processes that run seeds, until this is left.
+
+    Not a `ProcessPoolExecutor`: that does not tell which seed a process died of, and does not end
+    processes that are at work.
+    """
+
+    def __init__(self, name: str, jobs: int) -> None:
+        self._name = name
+        self._jobs = jobs
+        self._workers: list[_Worker] = []
+
+    def __enter__(self) -> _Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self._workers:
+            worker.process.terminate()
+        for worker in self._workers:
+            worker.process.join(PATIENCE)
+            # What is tested may have made it deaf to termination.
+            worker.process.kill()
+            worker.process.join()
+
+    def run(self, chunks: Iterator[Sequence[int]]) -> Iterator[tuple[Total, Failed | None]]:
+        """Run chunks of seeds; yield what came of each seed."""
+        context = get_context("spawn")
+        for _ in range(self._jobs):
+            self._workers.append(_Worker(context, self._name))
+        busy = [worker for worker in self._workers if worker.take(chunks)]
+        while busy:
+            ready = wait([worker.pipe for worker in busy])
+            for worker in [each for each in busy if each.pipe in ready]:
+                yield worker.answer()
+                if not worker.seeds and not worker.take(chunks):
+                    busy.remove(worker)
+
+
+class _Worker:
+    """A process, and the seeds it still has to run."""
+
+    def __init__(self, context: SpawnContext, name: str) -> None:
+        self.pipe, theirs = context.Pipe()
+        self.seeds: list[int] = []
+        self.process = context.Process(target=_work, args=(name, theirs))
+        with _deaf_children():
+            self.process.start()
+        # Or its death would not end the pipe.
+        theirs.close()
+
+    def take(self, chunks: Iterator[Sequence[int]]) -> bool:
+        """Give it something to do, if there is anything left."""
+        self.seeds = list(next(chunks, ()))
+        if self.seeds:
+            try:
+                self.pipe.send(self.seeds)
+            except OSError:
+                # It is dead, which its answer will tell.
+                return True
+        return bool(self.seeds)
+
+    def answer(self) -> tuple[Total, Failed | None]:
+        """What came of the first of its seeds."""
+        seed = self.seeds.pop(0)
+        try:
+            total, failed = self.pipe.recv()
+        except (EOFError, OSError):
+            self.process.join()
+            text = f"seed {seed}: its process died with exit code {self.process.exitcode}"
+            return Total(), Failed(seed, "", text)
+        return total, failed
+
+
+@contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Let a process that is started be deaf to Ctrl-C from its first moment on.
+
+    Ctrl-C reaches every process at the terminal; the one that began the campaign ends the others.
+    """
+    # Nobody else may set what a signal does; `_work` then has to.
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _work(name: str, pipe: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    make = named(name)
     while True:
-        for chunk in islice(chunks, 2 * jobs - len(running)):
-            running[pool.submit(_run_chunk, name, chunk)] = None
-        if not running:
+        try:
+            seeds = pipe.recv()
+        except EOFError:
             return
-        done, _ = wait(running, return_when=FIRST_COMPLETED)
-        for future in [each for each in running if each in done]:
-            del running[future]
-            yield future.result()
-
-
-def _run_chunk(name: str, seeds: tuple[int, ...]) -> tuple[Total, Failed | None]:
-    return run_seeds(named(name), seeds)
+        for seed in seeds:
+            pipe.send(run_seeds(make, [seed]))

@@ -9,14 +9,14 @@ from __future__ import annotations
 import random
 from typing import Any, Literal
 
-from exraft.codec import reveal
+from exraft.codec import reveal, without_frames
 from exraft.errors import (
     CommandRejected,
     CommandTooLarge,
-    ExRaftError,
     MachineError,
     NotSerialisable,
     Redirect,
+    machines_own,
     maybe_applied,
 )
 from exraft.names import Peer
@@ -99,14 +99,18 @@ class Client:
             return
         self._attempt = None
         world = self._world
+        try:
+            value = reveal(value, maybe_applied=self._kind == "write")
+        except MachineError as undecodable:
+            error = without_frames(undecodable)
         world.note(self.name, f"hears from {attempt.peer} on {attempt}: {_told(value, error)}")
         if error is None:
             self._leader = attempt.peer
             self.served = True
             self._count("answered")
-            self._history.complete(self._token, reveal(value), world.now)
+            self._history.complete(self._token, value, world.now)
             self._end()
-        elif not isinstance(error, ExRaftError) or isinstance(error, MachineError):
+        elif machines_own(error):
             self.served = True
             self._count("answered by an exception")
             self._history.complete(self._token, error, world.now, raised=True)
@@ -131,6 +135,8 @@ class Client:
         attempt, self._attempt = self._attempt, None
         self._leader = None
         if self._kind == "read":
+            # Who is told nothing, as the machine wants it, is served as well.
+            self.served = attempt is not None and attempt.silent
             self._count("timed out")
             self._history.fail(self._token)
             self._end()
@@ -162,4 +168,4 @@ class Client:
 
 
 def _told(value: Any, error: BaseException | None) -> str:
-    return repr(reveal(value)) if error is None else f"{type(error).__name__}: {error}"
+    return repr(value) if error is None else f"{type(error).__name__}: {error}"

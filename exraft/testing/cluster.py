@@ -24,6 +24,7 @@ from exraft.raft import (
     Output,
     Raft,
     Refusal,
+    TimeoutNow,
     VoteReply,
 )
 from exraft.replica.caller import Caller
@@ -154,6 +155,9 @@ class Cluster:
         server.replayed = store.commit_index
         self.note(str(peer), "starts, resuming" if resume else "starts")
         self.on_start(server)
+        if store.dirty:
+            # As a server does before it promises anything by what an earlier life wrote.
+            store.sync()
         raft = server.raft = Raft(
             peer,
             store,
@@ -226,9 +230,13 @@ class Cluster:
         self.network.heal()
 
     def send(self, sender: Peer, to: Peer, message: Message) -> None:
-        if type(message) is AppendReply or type(message) is VoteReply:
+        kind = type(message)
+        if kind is AppendReply or kind is VoteReply or kind is TimeoutNow:
             server = self.servers[sender]
-            server.owner.watch.promises(server.store, to, message)
+            assert server.raft is not None
+            # A vote that waited for its sync was given when this may have been otherwise.
+            standby = server.raft.standby and server.sync_takes is None
+            server.owner.watch.promises(server.store, to, message, standby=standby)
         if (sender, to) in self.network.cuts or not self.filter(sender, to, message):
             self.counts["messages cut off"] += 1
             return
@@ -315,10 +323,14 @@ class Cluster:
         if server.inbox:
             inbox, server.inbox = server.inbox, []
             self.counts["batches"] += len(inbox) > 1
-            for job in inbox:
-                self._do(server, job)
-                if server.raft is not raft:
-                    return
+            server.batching = True
+            try:
+                for job in inbox:
+                    self._do(server, job)
+                    if server.raft is not raft:
+                        return
+            finally:
+                server.batching = False
         # A clock that runs faster or slower shows the deadline only up to rounding.
         if self.now >= raft.deadline / server.pace:
             self.note(str(server.peer), "looks at the time")
@@ -445,7 +457,8 @@ class Cluster:
     def settle(self, server: Server) -> None:
         """Carry out what the core wants done, in the order that it states."""
         raft = server.raft
-        if raft is None:
+        if raft is None or server.batching:
+            # Once for all that a batch brings.
             return
         store = server.store
         while True:
@@ -534,6 +547,7 @@ class Cluster:
             server.owner.watch.leaders.get(raft.term) != raft.me or not server.store.leads
         ):
             raise Violation("one leader a term", f"{raft.me} leads term {raft.term} unnoticed")
+        server.owner.watch.believes(server.store, raft)
 
     def apply(self, server: Server) -> None:
         raft = server.raft
@@ -575,7 +589,7 @@ class Cluster:
         self._told(waiter.ticket)
         self.dropped[waiter.ticket] = waiter.index
         if isinstance(waiter.ticket, bytes):
-            self.watch.dropped[waiter.ticket] = None
+            self.watch.drops(waiter.ticket)
 
     def _told(self, ticket: Any) -> None:
         if ticket in self.acknowledged or ticket in self.dropped:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, fields
 from math import isfinite
 from typing import Final
 
+MOST: Final = 1000.0
+"""Of a rate; more in a second than that leaves no time for anything else."""
 GENTLE: Final = (0.001, 0.005)
 
 
@@ -64,6 +66,8 @@ class Faults:
                 raise ValueError(f"{field.name} must not be {value!r}: {_WANTED}")
             if field.name in ("loss", "doubling", "lag") and value > 1:
                 raise ValueError(f"{field.name} is a chance, at most 1, and not {value!r}")
+            if field.name not in ("delay", "lagging") and value > MOST:
+                raise ValueError(f"{field.name} is {MOST:g} at most, and not {value!r}")
             if len(numbers) > 1 and numbers[0] > numbers[1]:
                 raise ValueError(f"{field.name} goes from {numbers[0]} to less: {numbers[1]}")
         for name in ("delay", "lagging"):
@@ -99,12 +103,12 @@ class Faults:
         mixtures find more than the same mixture a thousand times (Groce et al., "Swarm testing").
         """
         return cls(
-            loss=rng.choice((0.0, 0.02, 0.1, 0.3)),
+            loss=rng.choice((0.0, 0.02, 0.1, 0.2)),
             doubling=rng.choice((0.0, 0.05, 0.3)),
             delay=rng.choice((GENTLE, (0.001, 0.02), (0.01, 0.1))),
             lag=rng.choice((0.0, 0.02, 0.1)),
             lagging=rng.choice(((0.1, 0.6), (0.1, 2.0))),
-            partitions=rng.choice((0.0, 0.5, 2.0)),
+            partitions=rng.choice((0.0, 0.5, 1.5)),
             crashes=rng.choice((0.0, 0.3, 1.5)),
             stalls=rng.choice((0.0, 0.0, 1.0)),
             slow_disks=rng.choice((0.0, 0.0, 0.002, 0.02, 0.1)),

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any, Literal, TypeVar, overload
 
-from exraft.codec import copy_exception, own_copy
-from exraft.errors import ExRaftError, MachineError, maybe_applied
+from exraft.codec import copy_exception, encode, own_copy
+from exraft.errors import ExRaftError, NotSerialisable, machines_own, maybe_applied
 
 Kind = Literal["write", "read"]
 """Whether a call may change the state; one that is a "read" never does."""
@@ -22,11 +22,27 @@ Kind = Literal["write", "read"]
 _Reply = TypeVar("_Reply")
 
 
+def alike(one: Any, other: Any) -> bool:
+    """Whether two values are equal, or have the same pickle.
+
+    Objects of a class without `__eq__`, and NaN, never equal their copies.
+    """
+    if one == other:
+        return True
+    if type(one) is not type(other) or isinstance(one, Raised):
+        return False
+    try:
+        return encode(one) == encode(other)
+    except NotSerialisable:
+        return False
+
+
 class Raised:
     """An answer that is an exception of the machine's own.
 
-    Equal to another of the same type with the same arguments; one of our own errors to another
-    with the same reason, as its text may name servers and indexes.
+    Equal to another of the same type with arguments that are equal or have the same pickle. One
+    of our own errors, such as a `MachineError`, is equal to another with the same reason: its
+    text may name servers and indexes. Notes and attributes don't count.
     """
 
     __slots__ = ("exception",)
@@ -42,7 +58,7 @@ class Raised:
             return False
         if isinstance(mine, ExRaftError) and isinstance(its, ExRaftError):
             return mine.reason == its.reason
-        return mine.args == its.args
+        return alike(mine.args, its.args)
 
     def __hash__(self) -> int:
         return hash(type(self.exception))
@@ -124,16 +140,18 @@ class History(Sequence[Operation]):
 
     Args:
         operations: to begin with, in any order.
-        clock: gives the time in seconds to those calls that are not told it.
+        clock: gives the time in seconds to those calls that are not told it; the time since the
+            history was made, if not given.
     """
 
     def __init__(
         self,
         operations: Iterable[Operation] = (),
         *,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] | None = None,
     ) -> None:
-        self._clock = clock
+        began = time.monotonic()
+        self._clock = clock or (lambda: time.monotonic() - began)
         self._lock = Lock()
         # By token. A failed operation leaves nothing.
         self._recorded: dict[int, Operation] = dict(enumerate(operations))
@@ -169,16 +187,14 @@ class History(Sequence[Operation]):
             token: the operation, as `invoke` returned it.
             result: what it answered; a copy is kept.
             at: when, in seconds; by default the clock's time.
-            raised: whether `result` is an exception that the machine's own callback raised.
+            raised: whether `result` is an exception, and the machine's answer: what its callback
+                raised, or what the caller was told of that (see `exraft.errors.machines_own`).
 
         Raises:
             KeyError: there is no such operation, or it has failed.
             ValueError: it has returned already.
         """
-        if raised:
-            result = copy_exception(result, None, maybe_applied=maybe_applied(result))
-        else:
-            result = own_copy(result)
+        result = _exception(result) if raised else own_copy(result)
         with self._lock:
             operation = self._pending(token)
             self._recorded[token] = replace(
@@ -220,7 +236,7 @@ class History(Sequence[Operation]):
         try:
             reply = call()
         except BaseException as error:
-            if _is_machines_own(error):
+            if machines_own(error):
                 self.complete(token, error, raised=True)
             elif kind == "read" or not maybe_applied(error):
                 self.fail(token)
@@ -285,18 +301,12 @@ def times(operation: Operation) -> str:
     return f"{operation.invoked:.6g} - {end}"
 
 
-def _is_machines_own(error: BaseException) -> bool:
-    if isinstance(error, ExRaftError):
-        # A reply that can't be serialised is the machine's as well, once the command is applied.
-        return isinstance(error, MachineError) or (
-            error.word == "not_serialisable" and error.maybe_applied
-        )
-    # What leaves a machine is marked with what `maybe_applied` shall say of it, whatever its type;
-    # of what is not marked, it judges by the type.
-    as_refused, as_unknown = ValueError(), Exception()
-    for probe in (as_refused, as_unknown):
-        vars(probe).update(vars(error))
-    return maybe_applied(as_refused) is maybe_applied(as_unknown)
+def _exception(answer: BaseException) -> Any:
+    """A copy without frames, as a caller is told it."""
+    if isinstance(answer, ExRaftError) and machines_own(answer):
+        # It stands for what the machine did already, and must not be taken for what it raised.
+        return own_copy(answer)
+    return copy_exception(answer, None, maybe_applied=maybe_applied(answer))
 
 
 def _plain(value: Any) -> str:

@@ -13,7 +13,16 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from exraft.names import Peer
-from exraft.raft import CONFIG, AppendReply, Config, Entry, VoteReply
+from exraft.raft import (
+    CONFIG,
+    AppendReply,
+    Config,
+    Entry,
+    Message,
+    Raft,
+    TimeoutNow,
+    VoteReply,
+)
 from exraft.raft.config import decode_config
 
 if TYPE_CHECKING:
@@ -32,13 +41,18 @@ INVARIANTS = {
     "commit never back": "a server's commit index never goes back, nor beyond its log",
     "commit by a majority": "what a leader commits is its term's, and stored by a majority",
     "applied at most committed": "nothing is applied before it is committed",
+    "configurations follow the log": "the newest configuration in a server's log is in force there",
     "one change at a time": "configurations differ by one voter, and are committed one by one",
+    "new voters have the log": "a server gets its vote only once it has caught up",
+    "new stores are new members": "a store under a member's name is none before it is named",
+    "hand-over to who has all": "who is told to campaign has all that its leader has",
     "acknowledged writes are kept": "what a caller was told is applied stays at its index",
     "what failed is not applied": "what a caller was told is not applied is never committed",
     "answers are not stale": "an answer knows all that was answered before its call was made",
     "one answer a call": "no call is answered twice, and none is forgotten",
     "other clusters have no effect": "a message of another cluster changes nothing",
     "replicas agree": "every replica gives the same reply to an entry, and has the same state",
+    "reads change nothing": "the state after a read is what it was before",
     "effects once": "a side effect runs once at most, and only where its entry's term is led",
     "the machine's own": "what the test says of the state holds after every entry",
     "linearizability": "the answers are those of one machine that serves one call at a time",
@@ -74,6 +88,10 @@ class Watch:
         """Commands whose callers were told that they are in no log."""
         self.dropped: dict[bytes, None] = {}
         """Commands whose callers were told that they are never applied."""
+        self._written: dict[bytes, None] = {}
+        """Every command that was ever in a log."""
+        self._committed: dict[bytes, int] = {}
+        """Every command that is committed, and where."""
         self.counts: Counter[str] = Counter()
         self.held: dict[Peer, list[WatchedOwner]] = {}
         """Every store that a member ever had: an acknowledgement outlives its giver."""
@@ -152,18 +170,35 @@ class Watch:
                 f"{store.peer} leads {term} by the votes of {len(voters)} of {len(config.voters)}",
             )
 
-    def promises(self, store: WatchedStore, to: Peer, message: AppendReply | VoteReply) -> None:
-        """Promises are stored, and an acknowledged log is the leader's."""
+    def promises(
+        self, store: WatchedStore, to: Peer, message: Message, *, standby: bool = False
+    ) -> None:
+        """Promises are stored, and by members; an acknowledged log is the leader's."""
+        if type(message) is TimeoutNow:
+            self._check_heir(store, to)
+            return
         if type(message) is VoteReply:
-            if message.granted and self._stored_votes.get((store.store_id, message.term)) != to:
+            if not message.granted:
+                return
+            if self._stored_votes.get((store.store_id, message.term)) != to:
                 raise Violation(
                     "promises are stored",
                     f"{store.peer} tells {to} of a vote in {message.term} that it has not stored",
                 )
+            # The candidate may know it as a member by this store already.
+            asked = any(
+                owner.life.config.store_of(store.peer) == store.store_id
+                for owner in self.held.get(to, ())
+            )
+            if standby and not asked:
+                raise Violation(
+                    "new stores are new members", f"{store.peer} votes for {to} on standby"
+                )
             return
-        assert type(message) is AppendReply
+        if type(message) is not AppendReply or not message.accepted:
+            return
         index = message.index
-        if not message.accepted or not index or message.term != store.term:
+        if not index or message.term != store.term:
             # What was stored for an earlier term may be on its way out again, and binds nobody.
             return
         if store.safe_index < index:
@@ -182,6 +217,49 @@ class Watch:
                 "promises are stored",
                 f"{store.peer} acknowledges {index} to {to}, whose entry there is another",
             )
+
+    def _check_heir(self, store: WatchedStore, heir: Peer) -> None:
+        """Hand-over to who has all."""
+        last = store.last_index
+        lives = [owner.life for owner in self.held.get(heir, ())]
+        if not any(
+            # What it acknowledged and lost since is not its leader's to know.
+            life.lost or (life.last_index >= last and life.term_at(last) == store.term_at(last))
+            for life in lives
+        ):
+            raise Violation(
+                "hand-over to who has all", f"{store.peer} hands over to {heir}, who lacks {last}"
+            )
+
+    def believes(self, store: WatchedStore, raft: Raft) -> None:
+        """Configurations follow the log, and what counts as stored is stored."""
+        held = store.configs_held
+        if raft.config_index != (held[-1][0] if held else 0) or raft.config != store.config:
+            raise Violation(
+                "configurations follow the log",
+                f"{store.peer} goes by {raft.config.voters} of {raft.config_index}, and its log has"
+                f" {store.config.voters}",
+            )
+        if raft.durable_index > store.safe_index:
+            raise Violation(
+                "promises are stored",
+                f"{store.peer} counts {raft.durable_index} as stored, and {store.safe_index} is",
+            )
+
+    def refuses(self, command: bytes) -> None:
+        """What failed is not applied: a caller is told that its command is in no log."""
+        if command in self._written:
+            raise Violation("what failed is not applied", "a command is refused that was logged")
+        self.refused[command] = None
+
+    def drops(self, command: bytes) -> None:
+        """What failed is not applied: a caller is told that its command never will be."""
+        if command in self._committed:
+            raise Violation(
+                "what failed is not applied",
+                f"a command is dropped that is committed at {self._committed[command]}",
+            )
+        self.dropped[command] = None
 
     def _complete(self, store: WatchedStore, term: int, last: int) -> None:
         # By log matching, who has the last one has those before it.
@@ -210,6 +288,7 @@ class Watch:
                 f"{store.peer} has {_shown(entry)} after term {before} at {index}, and another"
                 f" {_shown(known[0])} after term {known[1]}",
             )
+        self._written[entry.data] = None
         if entry.data in self.refused:
             raise Violation(
                 "what failed is not applied",
@@ -250,6 +329,10 @@ class Watch:
         changed += [p for p in config.voters if p not in voters]
         if len(changed) > 1:
             raise Violation("one change at a time", f"{store.peer} changes {changed} at once")
+        for peer in changed:
+            stores = self.held.get(peer, ())
+            if peer in voters and stores and not any(each.life.last_index for each in stores):
+                raise Violation("new voters have the log", f"{peer} becomes one, and has nothing")
 
     # What is committed.
 
@@ -276,6 +359,7 @@ class Watch:
                         f"a command was dropped, yet it is committed at {place}",
                     )
                 self.committed[place] = entry
+                self._committed[entry.data] = place
             elif known is not entry and known != entry:
                 raise Violation(
                     "state machine safety",

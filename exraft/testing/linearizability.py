@@ -129,8 +129,9 @@ def linearizable(
     Args:
         history: the operations, in any order.
         model: what each call answers and does.
-        limit: the most states to search, over all keys; `None` searches on until it is known,
-            which can take for ever where very many operations of one key overlap.
+        limit: the most states to search, over all keys, each of which has its share; `None`
+            searches on until it is known, which can take for ever where very many operations of one
+            key overlap.
 
     Returns:
         A verdict, which is true if there is such an order. With a `limit` look at `unknown` too.
@@ -142,20 +143,29 @@ def linearizable(
     operations = sorted(history, key=_by_invocation)
     order: list[Placed] = []
     searched = 0
-    for key, part in _partitions(operations, model):
-        left = None if limit is None else limit - searched
-        found = Search(part, model, key is not None).run(left)
-        searched += found.searched
-        if found.ok is None:
-            return Verdict(False, unknown=True, searched=searched, history=tuple(operations))
-        if not found.ok:
-            return Verdict(
-                False,
-                contradiction=_Shrinking(part, model, key).contradiction(found.passed),
-                searched=searched,
-                history=tuple(operations),
-            )
-        order += _placed(found.order)
+    waiting = _partitions(operations, model)
+    # A hard key must not hide the plain "no" of another, so each is given its share of the limit;
+    # what the others leave of theirs is then for those that are hard.
+    while waiting and (limit is None or searched < limit):
+        hard = []
+        for number, (key, part) in enumerate(waiting):
+            share = None if limit is None else (limit - searched) // (len(waiting) - number)
+            found = Search(part, model, key is not None).run(share)
+            searched += found.searched
+            if found.ok is None:
+                hard.append((key, part))
+            elif found.ok:
+                order += _placed(found.order)
+            else:
+                return Verdict(
+                    False,
+                    contradiction=_Shrinking(part, model, key).contradiction(found.passed),
+                    searched=searched,
+                    history=tuple(operations),
+                )
+        waiting = hard
+    if waiting:
+        return Verdict(False, unknown=True, searched=searched, history=tuple(operations))
     # Within a key the moments never go back, and sorting is stable.
     order.sort(key=lambda placed: placed.at)
     return Verdict(True, order=tuple(order), searched=searched, history=tuple(operations))

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 from exraft.codec import copy_exception, copy_reply, decode, encode, own_copy, reveal
 from exraft.errors import MachineError, NotSerialisable
 from exraft.machine import MachineFactory, check_machine, make_machine
-from exraft.testing.history import Kind, Raised
+from exraft.testing.history import Kind, Raised, alike
 
 State = TypeVar("State", bound=Hashable)
 
@@ -218,8 +218,8 @@ class MachineModel(Model[bytes]):
         TypeError: `machine` is none.
         NotSerialisable: `init_arg` or the first state can't be serialised. `step` raises it of
             later states.
-        Exception: what `init` raises; and in `step`, `MemoryError` and `RecursionError`, which
-            would crash a server.
+        Exception: what `init` raises; and in `step`, `MemoryError` and `RecursionError` of a
+            write, which would crash a server.
     """
 
     def __init__(
@@ -270,8 +270,6 @@ class MachineModel(Model[bytes]):
     def _read(self, data: bytes, query: Any) -> tuple[Any, bytes]:
         try:
             reply = self._machine.handle_read(query, decode(data))
-        except (MemoryError, RecursionError):
-            raise
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -285,10 +283,7 @@ class MachineModel(Model[bytes]):
         return self._overwrites is not None and self._overwrites(call, kind)
 
     def matches(self, expected: Any, actual: Any) -> bool:
-        if expected == actual:
-            return True
-        # Objects of a class without __eq__, and NaN, never equal their copies.
-        return type(expected) is type(actual) and encode(expected) == encode(actual)
+        return alike(expected, actual)
 
     def describe(self, state: bytes) -> str:
         return repr(decode(state))

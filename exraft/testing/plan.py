@@ -26,10 +26,13 @@ class Happening:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What happens, and when the faults stop."""
+    """What happens, when the faults stop, and how much is done after that."""
 
     happenings: tuple[Happening, ...]
     end: float
+    """The virtual time at which the faults stop, in seconds."""
+    calls: int = 0
+    """How often a write (and a read) is seen answered when all is quiet again."""
 
 
 def rates(faults: Faults, calls: float, reads: float) -> dict[str, float]:

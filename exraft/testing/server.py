@@ -62,6 +62,10 @@ class Server:
     intact: bool = True
     """Whether the store is as the last life left it, so that the next may resume."""
     inbox: list[Job] = field(default_factory=list)
+    batching: bool = False
+    """Whether it is at a batch of its inbox: what the core wants done is done at its end."""
+    callers: list[Any] = field(default_factory=list)
+    """Whose requests this life has taken."""
     syncing: deque[Sync] = field(default_factory=deque)
     synced_at: float = 0.0
     """When the last sync that was begun will be done."""
@@ -96,6 +100,7 @@ class Server:
         self.busy_until = 0.0
         self.doomed = ""
         self.inbox = []
+        self.callers = []
         self.syncing.clear()
         self.reads = []
         self.waiting = Waiting()

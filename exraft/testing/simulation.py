@@ -31,7 +31,7 @@ from exraft.testing.trace import Trace
 from exraft.testing.trouble import Trouble
 from exraft.testing.world import Check, World
 
-LONGEST: Final = 20.0
+LONGEST: Final = 30.0
 """Virtual seconds of faults at most, however little was committed meanwhile."""
 BEGINNING: Final = 0.3
 """Virtual seconds in which the servers are started."""
@@ -53,10 +53,12 @@ class Report:
         steps: how many messages arrived and deadlines passed.
         seconds: virtual ones.
         commits: commands that were committed.
+        suffered_steps: those of the steps that came while faults were on.
+        suffered_commits: those of the commits that came while faults were on.
         counts: what was exercised, by kind.
         history: the clients' calls.
         decided: whether it was found out if the history is linearizable (see `linearizable`).
-        plan: what happened, and when the faults stopped.
+        plan: what happened, when the faults stopped, and what was done after that.
         faults: how bad it was.
         trace: everything that happened, if it was asked for.
     """
@@ -66,6 +68,8 @@ class Report:
     steps: int
     seconds: float
     commits: int
+    suffered_steps: int
+    suffered_commits: int
     counts: Counter[str]
     history: History
     decided: bool
@@ -83,6 +87,8 @@ class SimulationFailed(Violation):
         seed: of the run.
         again: how to see it again.
         report: of the run, as far as it came; of the shrunk one, if there is one.
+        plan: what happened in that run, for `Simulation.run`.
+        faults: how bad that run was, for `Simulation`.
         trace: all of it.
     """
 
@@ -91,6 +97,8 @@ class SimulationFailed(Violation):
         self.seed = report.seed
         self.again = again
         self.report = report
+        self.plan = report.plan
+        self.faults = report.faults
         self.trace = report.trace
         self._story = story
 
@@ -125,9 +133,11 @@ class Simulation:
         clients: how many calls are under way at once at most.
         seed: of all chance.
         faults: how much goes wrong; drawn from the seed, if not given (see `Faults.drawn`).
-        options: election timeouts and the like; drawn from the seed, if not given.
+        options: `exraft.raft.Options`, election timeouts and the like; drawn from the seed, if not
+            given.
         check: given the state, raises `AssertionError` or returns `False` if something is wrong
-            with it; called after every entry on every server. It must not change the state.
+            with it (`None` is right); called after every entry on every server. It must not
+            change the state.
         model: what the history is held against; the machine itself, if not given. One with keys
             (see `exraft.testing.KeyValue`, or `MachineModel(..., key=)`) is faster.
         events: steps that the faults go on for at least.
@@ -227,7 +237,8 @@ class Simulation:
             return run.report()
         from exraft.testing.shrink import shrunk
 
-        raise shrunk(self, run, found) from found
+        # The way through the simulator's own code would be all that a report of pytest shows.
+        raise shrunk(self, run, found) from None
 
 
 class Run:
@@ -242,6 +253,8 @@ class Run:
         self._plan = plan
         self._happened: list[Happening] = []
         self._end = 0.0
+        self._suffered: tuple[int, int] | None = None
+        self._calls = 0
         self._decided = True
         self.history = History()
         options = simulation.options
@@ -255,14 +268,9 @@ class Run:
             min_majority=simulation.min_majority,
             check=simulation.check,
         )
+        world.gathering = 0.3
         self.trace = Trace(world) if trace else None
-        rng = self._rng = random.Random(f"{seed} servers")
-        drift = 1 + faults.clock_drift
-        for server in world.servers.values():
-            if faults.clock_drift:
-                server.pace = drift ** rng.uniform(-1, 1)
-            if faults.slow_disks:
-                server.sync_takes = (0.0, faults.slow_disks)
+        self._rng = random.Random(f"{seed} servers")
         self.trouble = Trouble(
             world,
             min_majority=simulation.min_majority,
@@ -305,16 +313,19 @@ class Run:
 
     def report(self) -> Report:
         world = self.world
+        suffered_steps, suffered_commits = self._suffered or (world.steps, world.commits)
         return Report(
             seed=self.simulation.seed,
             servers=len(world.peers),
             steps=world.steps,
             seconds=world.now,
             commits=world.commits,
+            suffered_steps=suffered_steps,
+            suffered_commits=suffered_commits,
             counts=world.counts,
             history=self.history,
             decided=self._decided,
-            plan=Plan(tuple(self._happened), self.end),
+            plan=Plan(tuple(self._happened), self.end, self._calls),
             faults=self.faults,
             trace=self.trace.lines() if self.trace is not None else [],
         )
@@ -344,6 +355,7 @@ class Run:
             ):
                 self._happen(drawing.next())
         self._end = world.now
+        self._suffered = world.steps, world.commits
 
     def _happen(self, happening: Happening) -> None:
         self.world.live_until(BEGINNING + happening.at)
@@ -392,18 +404,22 @@ class Run:
         return all(probe.served for probe in self._probes)
 
     def _top_up(self) -> None:
-        """Do what is left to be done: the faults may have let little through."""
+        """Do what is left to be done, or planned: the faults may have let little through."""
         simulation = self.simulation
         world = self.world
         in_vain = 0
-        while self._plan is None and (
-            world.commits < simulation.commits or world.steps < simulation.events
+        plan = self._plan
+        while (
+            self._calls < plan.calls
+            if plan is not None
+            else world.commits < simulation.commits or world.steps < simulation.events
         ):
             before = world.commits
+            self._calls += 1
             self._probes = []
             self.calm.serve()
             in_vain = 0 if world.commits > before else in_vain + 1
-            if in_vain >= IN_VAIN and world.commits < simulation.commits:
+            if plan is None and in_vain >= IN_VAIN and world.commits < simulation.commits:
                 raise Mistake from ValueError(
                     f"{IN_VAIN} commands in a row were refused, and {world.commits} of"
                     f" {simulation.commits} committed: does is_command refuse them all?"

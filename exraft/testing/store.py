@@ -60,8 +60,6 @@ class WatchedOwner(MemoryStore):
         before = self.life
         self.life = WatchedStore(self, self._incarnations, before)
         before.fence()
-        # What is there at the beginning of a life has survived the one before.
-        self.watch.vote_stored(self.life, self.life.term, self.life.voted_for)
         return self.life
 
     def peek(self) -> WatchedStore:
@@ -85,6 +83,10 @@ class WatchedStore(LentStore):
         # What it takes to undo the writes since the last sync, oldest first: the ballot, or an
         # index and the entries that stood behind it.
         self._undo: list[tuple[int, Sequence[Entry]] | tuple[int, Peer | None, bool]] = []
+        if before is not None:
+            # What the life before did not sync is not synced by its end.
+            self._undo = before._undo.copy()
+            self.dirty = bool(self._undo)
         self._forgotten = 0
         self.lost = False
         """Whether some of what was written is lost."""

@@ -413,7 +413,9 @@ class Trouble:
         other = Peer(":foreign")
         cluster = self.cluster
         if other not in cluster.servers:
-            cluster.add(other, (other,), watch=Watch())
+            server = cluster.add(other, (other,), watch=Watch())
+            # It has founded its cluster before anybody asks; or it would be free to join ours.
+            server.sync_takes = None
             cluster.start(other)
         self.counts["foreign servers to be added"] += 1
         self.ask_change(peer, other, add=True)

@@ -7,10 +7,11 @@ who calls, nor what befalls the servers.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from exraft.codec import decode, encode, reveal
+from exraft.codec import decode, encode, reveal, without_frames
 from exraft.errors import (
     CommandDropped,
     ExRaftError,
@@ -27,11 +28,12 @@ from exraft.replica import Replica, error_of
 from exraft.replica.caller import Caller
 from exraft.testing.cluster import Cluster
 from exraft.testing.faults import Faults
-from exraft.testing.invariants import Violation
+from exraft.testing.history import Raised, alike
+from exraft.testing.invariants import Violation, Watch
 from exraft.testing.server import Server
 
 Check: TypeAlias = Callable[[Any], object]
-"""What must hold of a state: `False`, or raising, says that it does not."""
+"""What must hold of a state: raising, or returning what is false but not `None`, says no."""
 
 
 class Attempt:
@@ -44,6 +46,8 @@ class Attempt:
         self.call = call
         self.data = data
         """The command as it stands in the log, like no other; empty for a read."""
+        self.silent = False
+        """Whether the machine answered `NOREPLY`."""
         self.waits = False
         """Whether it lies in a server's inbox, so that its client can still withdraw it."""
         self.withdrawn = False
@@ -51,6 +55,10 @@ class Attempt:
         """Where the answer was given: at the command's place in the log, or at what was applied."""
         self._tell = tell
         self._told = False
+
+    @property
+    def told(self) -> bool:
+        return self._told
 
     def __repr__(self) -> str:
         return f"{'write' if self.may_apply else 'read'} {self.call!r}"
@@ -105,12 +113,14 @@ class _Witness:
         if self._caller is not None:
             self._caller.reply.fail(error)
 
-    def said(self) -> tuple[Any, str]:
-        if self.error is None:
-            return reveal(self.value), ""
-        # The text of ours names the server.
-        text = "" if isinstance(self.error, ExRaftError) else f": {self.error}"
-        return None, f"{type(self.error).__name__}{text}"
+    def said(self) -> Any:
+        """The answer as a caller gets it, or `Raised`."""
+        if self.error is not None:
+            return Raised(self.error)
+        try:
+            return reveal(self.value)
+        except MachineError as undecodable:
+            return Raised(without_frames(undecodable))
 
 
 class World(Cluster):
@@ -145,10 +155,32 @@ class World(Cluster):
         self._machine = machine
         self._init_arg = encode(init_arg)
         self._state_check = check
-        self._said: dict[int, tuple[Any, str]] = {}
+        self._said: dict[int, Any] = {}
         """What the first replica answered to each entry."""
         self._effects_ran: dict[int, Peer] = {}
         self._proposed = 0
+        self.gathering = 0.0
+        """The chance that a server that is asked for something is busy for another moment."""
+        self._pickles: dict[bytes, bytes] = {}
+        self._chance = random.Random(f"{seed} requests").random
+
+    def add(
+        self,
+        peer: Peer,
+        founders: Sequence[Peer],
+        *,
+        min_majority: int = 1,
+        watch: Watch | None = None,
+    ) -> Server:
+        """As for any cluster; with a clock and a disk as the faults have them."""
+        server = super().add(peer, founders, min_majority=min_majority, watch=watch)
+        faults = self.network.faults
+        rng = random.Random(f"{self.seed} {peer} clock")
+        if faults.clock_drift:
+            server.pace = (1 + faults.clock_drift) ** rng.uniform(-1, 1)
+        if faults.slow_disks:
+            server.sync_takes = (0.0, faults.slow_disks)
+        return server
 
     @property
     def commits(self) -> int:
@@ -162,9 +194,20 @@ class World(Cluster):
     # Requests of clients.
 
     def unique(self, command: Any) -> bytes:
-        """The command as bytes that no other has: what stands behind a pickle is not read."""
+        """What stands for the command in the log, and for no other.
+
+        Not the pickle itself, whose length differs between versions of Python: what the core does
+        within bounds in bytes would differ with it.
+        """
         self._proposed += 1
-        return encode(command) + b"#%d" % self._proposed
+        data = b"#%d" % self._proposed
+        data = data.ljust(int(8 + 40 * self._chance()))
+        self._pickles[data] = encode(command)
+        return data
+
+    def decoded(self, data: bytes) -> Any:
+        """A new copy of the command that `data` stands for."""
+        return decode(self._pickles[data])
 
     def serve(self, attempt: Attempt) -> None:
         """A client's request reaches its server, or finds nobody there."""
@@ -180,23 +223,30 @@ class World(Cluster):
             if server.raft is life and not attempt.withdrawn:
                 self._take(server, attempt)
 
-        if server.inbox or self.now < server.busy_until:
-            server.inbox.append(_Request(attempt, take))
-        else:
+        idle = not server.inbox and self.now >= server.busy_until
+        if idle and self._chance() < self.gathering:
+            # It is at something else for a moment, so that what comes meanwhile makes a batch.
+            server.busy_until = self.now + 0.003 * self._chance()
+            idle = False
+        if idle:
             take()
+        else:
+            server.inbox.append(_Request(attempt, take))
 
     def fail(self, attempt: Attempt, error: ExRaftError) -> None:
         """Tell a client that its request failed, and note whether that is a promise."""
         if attempt.data and not error.maybe_applied:
-            promised = self.watch.dropped if type(error) is CommandDropped else self.watch.refused
-            promised[attempt.data] = None
+            if type(error) is CommandDropped:
+                self.watch.drops(attempt.data)
+            else:
+                self.watch.refuses(attempt.data)
         attempt.fail(error)
 
     def withdraw(self, attempt: Attempt) -> bool:
         """Whether the server had not looked at the request, and never will."""
         if attempt.waits:
             attempt.withdrawn = True
-            self.watch.refused[attempt.data] = None
+            self.watch.refuses(attempt.data)
         return attempt.withdrawn
 
     def has_committed(self, attempt: Attempt) -> bool:
@@ -206,6 +256,7 @@ class World(Cluster):
 
     def _take(self, server: Server, attempt: Attempt) -> None:
         self.note(str(server.peer), attempt)
+        server.callers.append(attempt)
         if not attempt.data:
             self.read(server.peer, attempt)
             return
@@ -220,7 +271,7 @@ class World(Cluster):
             # Until what an earlier life had applied is applied again.
             self.later(0.001, lambda: self.serve(attempt) if server.raft is raft else None)
             return
-        if replica.filters and (rejection := replica.check(decode(attempt.data))) is not None:
+        if replica.filters and (rejection := replica.check(self.decoded(attempt.data))) is not None:
             self.fail(attempt, rejection)
             return
         outcome = self.write(server.peer, attempt.data, attempt)
@@ -253,7 +304,8 @@ class World(Cluster):
         reads = [ticket for _, ticket in server.reads]
         reads += raft.tickets()
         unheard = [job for job in server.inbox if type(job) is _Request]
-        if server.replica is not None:
+        if server.replica is not None and not lossy:
+            # A process that is killed calls nothing any more.
             server.replica.terminate("killed")
         super().crash(peer, lossy=lossy, keep=keep)
         for each in waiting:
@@ -275,8 +327,13 @@ class World(Cluster):
             if caller is not None:
                 self.watch.acknowledges(index, entry.term, caller)
             witness = _Witness(caller)
-            effects = replica.write(index, decode(entry.data), witness)
-            self._compare(server, index, witness.said())
+            command = self.decoded(entry.data)
+            shown = repr(command) if self.observe is not None else ""
+            effects = replica.write(index, command, witness)
+            said = witness.said()
+            if shown:
+                self.note(str(server.peer), f"applies {index}: {shown} -> {said!r}")
+            self._compare(server, index, said)
         else:
             effects = replica.configure(decode_config(entry.data))
             super().on_apply(server, index, entry, caller)
@@ -287,15 +344,15 @@ class World(Cluster):
         if effects and leads and index > server.replayed:
             self._run_effects(server, index, effects)
 
-    def _compare(self, server: Server, index: int, said: tuple[Any, str]) -> None:
+    def _compare(self, server: Server, index: int, said: Any) -> None:
         if server.owner.watch is not self.watch:
             return
         first = self._said.setdefault(index, said)
-        if first is not said and first != said and not _look_alike(first, said):
+        if first is not said and not alike(first, said):
             raise Violation(
                 "replicas agree",
-                f"{server.peer} answers {_shown(said)} to the entry at {index}, and another replica"
-                f" {_shown(first)}: handle_write must depend on command and state only",
+                f"{server.peer} answers {said!r} to the entry at {index}, and another replica"
+                f" {first!r}: handle_write must depend on command and state only",
             )
 
     def _judge_state(self, server: Server, index: int) -> None:
@@ -304,11 +361,12 @@ class World(Cluster):
         assert server.replica is not None
         state = server.replica.state
         try:
-            holds = self._state_check(state) is not False
+            said = self._state_check(state)
+            holds = said is None or bool(said)
         except Exception as error:
-            said = str(error) if isinstance(error, AssertionError) else repr(error)
+            why = str(error) if isinstance(error, AssertionError) else repr(error)
             raise Violation(
-                "the machine's own", f"{said}: after {index} on {server.peer}, in {state!r}"
+                "the machine's own", f"{why}: after {index} on {server.peer}, in {state!r}"
             ) from error
         if not holds:
             raise Violation(
@@ -323,7 +381,7 @@ class World(Cluster):
         for other in others:
             assert other.replica is not None
             theirs = other.replica.state
-            if theirs != state and not _look_alike(state, theirs):
+            if not alike(state, theirs):
                 raise Violation(
                     "replicas agree",
                     f"after {first.applied} entries {first.peer} has the state {state!r} and"
@@ -331,10 +389,8 @@ class World(Cluster):
                 )
 
     def overdue(self, server: Server) -> list[Any]:
-        """Who waits for what is applied already."""
-        waiting = [each.attempt for each in server.waiting if isinstance(each, _Dropping)]
-        late: list[Any] = [each for each in waiting if each.index <= server.applied]
-        return late + [ticket for _, ticket in server.reads]
+        """Who has not been answered: when all logs agree and nothing happens, nobody."""
+        return [each for each in server.callers if not each.told and not each.silent]
 
     def _run_effects(self, server: Server, index: int, effects: Sequence[SideEffect]) -> None:
         if server.owner.watch is not self.watch:
@@ -361,7 +417,16 @@ class World(Cluster):
             return
         assert server.replica is not None
         ticket.index = server.applied
-        server.replica.read(ticket.call, ticket)
+        replica = server.replica
+        before = _pickled(replica.state)
+        replica.read(ticket.call, ticket)
+        ticket.silent = not ticket.told
+        after = _pickled(replica.state)
+        if before and after != before and decode(before) != replica.state:
+            raise Violation(
+                "reads change nothing",
+                f"{ticket!r} at {server.peer} changed the state to {replica.state!r}",
+            )
 
     def on_answer(self, server: Server, answer: Answer) -> None:
         ticket = answer.ticket
@@ -414,20 +479,15 @@ class _Dropping:
             self.attempt.fail(error)
 
 
+def _pickled(state: Any) -> bytes:
+    """To tell whether it changes; empty if it can't be pickled, as some states can't."""
+    try:
+        return encode(state)
+    except NotSerialisable:
+        return b""
+
+
 def _let_pass(error: BaseException) -> None:
     """Ctrl-C ends a simulation, though it hit a callback, of which it would be the answer."""
     if isinstance(error, MachineError) and error.type_name == "KeyboardInterrupt":
         raise KeyboardInterrupt
-
-
-def _look_alike(one: Any, other: Any) -> bool:
-    """Whether objects that know no equality are the same as far as their pickles tell."""
-    try:
-        return encode(one) == encode(other)
-    except NotSerialisable:
-        return False
-
-
-def _shown(said: tuple[Any, str]) -> str:
-    value, error = said
-    return error or repr(value)

@@ -10,6 +10,7 @@ from exraft.raft.leader import Leader
 from exraft.raft.membership import Membership
 from exraft.raft.transfer import Transfer
 from tests.mutants.mutant import Mutant
+from tests.raft import test_found_by_simulation as found
 from tests.raft import test_hand_over as hand_over
 from tests.raft import test_membership as membership
 
@@ -18,7 +19,7 @@ MUTANTS = [
         22,
         "the target is told before it has the whole log",
         Transfer.flush,
-        "if self._leader.peers[self.to].match == raft.last_index:",
+        "if self._has_all(self.to):",
         "if True:",
         (hand_over.test_the_target_is_told_once_it_has_the_leaders_last_entry,),
     ),
@@ -101,9 +102,17 @@ MUTANTS = [
         22,
         "a target that did not hear is not told again",
         Transfer.tick,
-        "if self._told:\n            self._tell()",
+        "if self._told and self._has_all(self.to):\n            self._tell()",
         "pass",
         (hand_over.test_a_told_target_that_hears_nothing_is_told_again,),
+    ),
+    Mutant(
+        22,
+        "a target that lacks what was logged since is told again",
+        Transfer.tick,
+        "and self._has_all(self.to)",
+        "",
+        (found.test_a_target_is_not_told_again_before_it_has_what_was_logged_since,),
     ),
     Mutant(
         22,

@@ -161,7 +161,7 @@ MUTANTS = [
     Mutant(
         9,
         "a new leader writes nothing before it is asked to",
-        Raft.become_leader,
+        Raft.begin_term,
         "self.append([config_entry(self.term, named.with_stores(stores))])",
         "named.with_stores(stores)",
         (log.test_a_new_leader_at_once_writes_the_full_configuration_in_its_own_term,),
@@ -169,7 +169,7 @@ MUTANTS = [
     Mutant(
         9,
         "a new leader writes an entry without the configuration",
-        Raft.become_leader,
+        Raft.begin_term,
         "config_entry(self.term, named.with_stores(stores))",
         'Entry(self.term, 0, b"")',
         (log.test_a_new_leader_at_once_writes_the_full_configuration_in_its_own_term,),
@@ -177,7 +177,7 @@ MUTANTS = [
     Mutant(
         9,
         "a new leader logs no learners",
-        Raft.become_leader,
+        Raft.begin_term,
         "self.config.learners,",
         "(),",
         (log.test_a_new_leader_keeps_the_learners,),

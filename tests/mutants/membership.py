@@ -312,7 +312,7 @@ MUTANTS = [
     Mutant(
         17,
         "a tentative id keeps founders apart",
-        Raft.become_leader,
+        Raft.begin_term,
         "    self.append(",
         "    self.cluster = cluster\n    self.append(",
         (membership.test_while_a_cluster_is_founded_two_tentative_ids_do_not_keep_it_apart,),
@@ -320,7 +320,7 @@ MUTANTS = [
     Mutant(
         17,
         "every leader gives the cluster another id",
-        Raft.become_leader,
+        Raft.begin_term,
         "self.config.cluster or f",
         "f",
         (membership.test_a_new_leader_keeps_the_id_of_the_cluster,),
@@ -328,7 +328,7 @@ MUTANTS = [
     Mutant(
         17,
         "all clusters have the same id",
-        Raft.become_leader,
+        Raft.begin_term,
         "self.rng.getrandbits(64)",
         "0",
         (membership.test_the_first_configuration_names_the_cluster_by_a_random_id,),
@@ -353,9 +353,37 @@ MUTANTS = [
         17,
         "a server does not say to which cluster it belongs before that is committed",
         Raft._on_reach,
-        "self.config.cluster if self.config_index else self.cluster",
+        "self.cluster if self.standby else self.config.cluster",
         "self.cluster",
         (membership.test_a_server_tells_its_cluster_before_that_is_committed,),
+    ),
+    Mutant(
+        17,
+        "a new store is bound by the entry of a founder that lost",
+        Raft._on_reach,
+        "self.cluster if self.standby else self.config.cluster",
+        "self.config.cluster",
+        (
+            simulated.test_a_new_store_is_not_bound_by_an_entry_that_it_does_not_know_to_be_committed,
+        ),
+    ),
+    Mutant(
+        17,
+        "a new store is bound by nothing",
+        Raft._on_reach,
+        "self.cluster if self.standby else self.config.cluster",
+        '"" if self.standby else self.config.cluster',
+        (simulated.test_a_new_store_is_bound_by_what_it_knows_to_be_committed,),
+    ),
+    Mutant(
+        17,
+        "a member's name is taken from any cluster",
+        Membership.on_reach_reply,
+        "if message.belongs_to and message.belongs_to != config.cluster:",
+        "if message.belongs_to and addition.peer not in config.members():",
+        (
+            simulated.test_a_founder_that_may_have_been_counted_is_bound_although_it_is_a_members_name,
+        ),
     ),
     Mutant(
         17,

@@ -166,6 +166,15 @@ MUTANTS = [
     ),
     Mutant(
         27,
+        "a leader that crashed before the first entry of all founds a cluster without a name",
+        Leader.begin,
+        "raft.begin_term([(raft.me, raft.store.store_id)])",
+        "from exraft.raft.config import config_entry\n"
+        "        raft.append([config_entry(raft.term, raft.config)])",
+        (simulated.test_a_leader_that_crashed_before_the_first_entry_of_all_names_its_cluster,),
+    ),
+    Mutant(
+        27,
         "who was deposed leads on when restarted",
         Raft.become_follower,
         "self.store.set_ballot(term, None, leads=False)",

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 import pytest
 
 from exraft.names import Peer
-from exraft.raft import CONFIG, AppendReply, Config, Entry, Message, Raft, VoteReply
+from exraft.raft import (
+    CONFIG,
+    AppendReply,
+    Config,
+    Entry,
+    Message,
+    Raft,
+    Reach,
+    ReachReply,
+    Vote,
+    VoteReply,
+)
+from exraft.raft.nonsense import MAX_LEAP, MAX_TERM
 from exraft.testing.cluster import QUICK
 from tests.raft.hand import (
     A,
@@ -56,6 +70,8 @@ NONSENSE: dict[str, Message] = {
     "entries after an index below 0": append(B, 2, (-4, 0), [command(2)]),
     "a term that the wire cannot count on from": append(B, 2**63, (3, 2)),
     "a vote in such a term": vote(C, 2**64 - 1, (9, 9), force=True),
+    "a vote in the last term of all": vote(C, MAX_TERM, (9, 9), force=True),
+    "a leader too far ahead": append(B, 2 + MAX_LEAP + 1, (3, 2)),
     "an entry of an earlier term than the one before": append(B, 2, (3, 2), [command(1)]),
     "entries whose terms fall": append(B, 2, (3, 2), [command(2), command(1)]),
     "an entry of a later term than the message": append(B, 3, (3, 2), [command(4)]),
@@ -81,6 +97,9 @@ NONSENSE: dict[str, Message] = {
     ),
     "a configuration of another cluster": append(
         B, 2, (3, 2), [entry(Config((A, B), cluster="elsewhere"))]
+    ),
+    "a configuration that takes the cluster its name": append(
+        B, 2, (3, 2), [entry(Config((A, B)))]
     ),
 }
 
@@ -175,3 +194,33 @@ def test_whatever_a_server_says_can_be_carried() -> None:
     hand.campaign()
     for _, message in hand.sent:
         assert msgspec.msgpack.encode(message)
+
+
+def test_a_server_that_was_away_for_long_takes_over_the_term() -> None:
+    hand = follower()
+    hand.hear(append(C, 2 + MAX_LEAP, (3, 2)))
+    assert hand.raft.term == 2 + MAX_LEAP
+    assert hand.raft.leader == C
+
+
+def test_who_joins_a_cluster_takes_over_its_term_however_late_that_is() -> None:
+    """In term 0 it can't tell what is too far ahead."""
+    late = 2 * MAX_LEAP
+    hand = Hand(founders=(A,), options=replace(QUICK, min_majority=2))
+    hand.hear(Reach("here", B, late))
+    assert hand.only(ReachReply, B).term == 0
+    hand.hear(append(B, late, (0, 0), [configuration(late, B, C)]))
+    assert hand.raft.term == late
+
+
+def test_whoever_took_over_a_term_can_be_elected_in_the_next_ones() -> None:
+    """The last term that could be taken over was: the votes of the next one were all dropped."""
+    hand = Hand()
+    hand.hear(vote(B, MAX_TERM, force=True))
+    assert hand.raft.term == 0
+    hand.hear(vote(B, MAX_TERM // 2, force=True))
+    hand.campaign()
+    other = Hand(B)
+    other.hear(vote(A, MAX_TERM // 2, force=True))
+    other.hear(*hand.told(Vote, B))
+    assert other.only(VoteReply, A).granted

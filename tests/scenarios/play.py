@@ -374,6 +374,10 @@ class Play:
     def crashes(self, name: str) -> None:
         self.world.crash(self._running(name))
 
+    @phrase("{server} crashes as soon as it is elected")
+    def crashes_when_elected(self, name: str) -> None:
+        self.world.doom(self._running(name))
+
     @phrase("{server} loses power")
     def loses_power(self, name: str) -> None:
         self.world.crash(self._running(name), lossy=True)

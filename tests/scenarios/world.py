@@ -79,6 +79,10 @@ class Given:
     commit: int = 0
 
 
+class Died(Exception):
+    """A life ends in the middle of what it does."""
+
+
 @dataclass
 class Server:
     """One name, and the life that bears it at the moment."""
@@ -226,6 +230,9 @@ class World:
 
     def start(self, server: Server, *, resume: bool = False) -> None:
         store = server.owner.lend()
+        if store.dirty:
+            # As a server does before it promises anything by what an earlier life wrote.
+            store.sync()
         server.raft = Raft(
             server.peer,
             store,
@@ -245,6 +252,15 @@ class World:
         server.paused = False
         server.inbox.clear()
         server.syncing.clear()
+
+    def doom(self, server: Server) -> None:
+        """Its life will end between noting that it leads and writing anything as a leader."""
+        assert server.raft is not None
+
+        def die(stores: object) -> None:
+            raise Died
+
+        server.raft.begin_term = die  # type: ignore[method-assign]
 
     def new_store(self, server: Server, *, standby: bool) -> None:
         """The store is lost, and the next life begins with an empty one (rule 29)."""
@@ -388,6 +404,8 @@ class World:
             self._settle(server)
         except Fenced:
             server.fenced = True
+            self.crash(server)
+        except Died:
             self.crash(server)
 
     def _settle(self, server: Server) -> None:

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import multiprocessing
+import os
 import random
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,6 +41,17 @@ def mistaken(seed: int) -> Simulation:
 
 def nothing(seed: int) -> Any:
     return None
+
+
+def dies_at_seven(seed: int) -> Simulation:
+    """As if the machine made the interpreter crash."""
+    if seed == 7:
+        os._exit(3)
+    return fine(seed)
+
+
+def exits(seed: int) -> Simulation:
+    raise SystemExit(0)
 
 
 no_function = 7
@@ -84,6 +98,10 @@ def test_what_seeds_have_met_is_added_up() -> None:
     assert total.seconds == pytest.approx(sum(report.seconds for report in reports))
     assert total.least_steps == min(report.steps for report in reports)
     assert total.least_commits == min(report.commits for report in reports)
+    assert total.suffered_steps == sum(report.suffered_steps for report in reports)
+    assert total.suffered_commits == sum(report.suffered_commits for report in reports)
+    assert total.least_suffered_steps == min(report.suffered_steps for report in reports)
+    assert total.least_suffered_commits == min(report.suffered_commits for report in reports)
     assert total.counts == sum((report.counts for report in reports), Counter())
     assert total.took > 0
 
@@ -98,8 +116,23 @@ def test_the_first_failure_ends_it() -> None:
 
 
 def test_what_returns_no_simulation_is_told_so() -> None:
-    with pytest.raises(TypeError, match="nothing.* returned None for 3, and no Simulation"):
-        run_seeds(nothing, [3])
+    _, failed = run_seeds(nothing, [3])
+    assert failed is not None
+    assert "returned None for 3, and no Simulation" in failed.text
+
+
+def test_what_the_test_raises_is_a_failure_of_its_seed() -> None:
+    total, failed = run_seeds(mistaken, range(3, 9))
+    assert failed is not None
+    assert (total.seeds, failed.seed, failed.invariant) == (0, 3, "")
+    assert failed.text.startswith("seed 3: the test itself raised\nTraceback ")
+    assert failed.text.endswith("LookupError: in the test, with 3")
+
+
+def test_a_test_that_exits_does_not_end_the_campaign_unnoticed() -> None:
+    _, failed = run_seeds(exits, [3])
+    assert failed is not None
+    assert failed.text.endswith("SystemExit: 0")
 
 
 # Totals.
@@ -149,20 +182,24 @@ def test_a_total_is_told_with_its_rates() -> None:
         steps=4000,
         seconds=7200.0,
         commits=100,
+        suffered_steps=3000,
+        suffered_commits=60,
         undecided=1,
         least_steps=150,
         least_commits=3,
+        least_suffered_steps=90,
+        least_suffered_commits=0,
         took=10.0,
     )
     total.counts["elections"] = 1234
     lines = total.lines()
     assert lines[0].split() == ["1,234", "elections"]
-    assert lines[-2] == (
-        "20 seeds in 10.0 s: 2.0 seeds/s, 400 steps/s, 12.0 simulated hours a minute"
-    )
-    assert lines[-1] == (
-        "4,000 steps (at least 150 a seed), 100 commits (at least 3), 1 histories undecided"
-    )
+    assert lines[-4:] == [
+        "20 seeds in 10.0 s: 2.0 seeds/s, 400 steps/s, 12.0 simulated hours a minute",
+        "4,000 steps (at least 150 a seed), of them 3,000 under faults (at least 90)",
+        "100 commits (at least 3 a seed), of them 60 under faults (at least 0)",
+        "1 histories undecided",
+    ]
 
 
 # Side by side.
@@ -186,11 +223,31 @@ def test_a_failure_stops_the_others() -> None:
     assert failed is not None
     assert failed.seed == 7
     assert total.seeds < 50 * CHUNK
+    assert multiprocessing.active_children() == []
 
 
-def test_a_mistake_in_the_test_is_raised() -> None:
-    with pytest.raises(LookupError, match="in the test, with 0"):
-        run_campaign(f"{HERE}:mistaken", range(1), jobs=1)
+def test_a_mistake_in_the_test_is_told_with_its_seed() -> None:
+    _, failed = run_campaign(f"{HERE}:mistaken", range(4, 6), jobs=1)
+    assert failed is not None
+    assert failed.seed == 4
+    assert "LookupError: in the test, with 4" in failed.text
+
+
+def test_a_process_that_dies_is_told_with_the_seed_it_died_of() -> None:
+    total, failed = run_campaign(f"{HERE}:dies_at_seven", range(4, 14), jobs=1)
+    assert failed is not None
+    assert (failed.seed, failed.invariant) == (7, "")
+    assert failed.text == "seed 7: its process died with exit code 3"
+    assert total.seeds == 3
+
+
+def test_who_interrupts_a_campaign_does_not_wait_for_its_processes() -> None:
+    def interrupt(total: Total) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_campaign(f"{HERE}:fine", range(100 * CHUNK), jobs=2, progress=interrupt)
+    assert multiprocessing.active_children() == []
 
 
 def test_no_seeds_are_no_work() -> None:
@@ -224,3 +281,13 @@ def test_a_name_that_names_nothing_is_refused(name: str, text: str) -> None:
     assert text in str(caught.value)
     with pytest.raises(ValueError):
         run_campaign(name, range(1), jobs=1)
+
+
+def test_a_module_that_can_not_be_imported_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_at_import.py").write_text("raise RuntimeError('not\\ntoday')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError) as caught:
+        named("broken_at_import:simulation")
+    assert str(caught.value) == "broken_at_import:simulation: RuntimeError: not today"

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from exraft.codec import copy_reply
 from exraft.errors import (
     CommandDropped,
     CommandRejected,
@@ -16,6 +17,7 @@ from exraft.errors import (
     Redirect,
     ServerDown,
     ServerNotFound,
+    mark_applied,
     maybe_applied,
 )
 from exraft.names import Peer
@@ -57,8 +59,15 @@ def error(failure: ExRaftError) -> Answer:
 
 
 def own(failure: Exception) -> Answer:
-    """What a machine raised."""
+    """What a machine raised, or what stands for it."""
     return lambda world, attempt: attempt.fail(failure)
+
+
+class Brittle:
+    """A reply that can be pickled and not be made again."""
+
+    def __reduce__(self) -> Any:
+        return int, ("no number",)
 
 
 def silence(world: World, attempt: Attempt) -> None:
@@ -106,13 +115,26 @@ def test_an_answer_ends_the_call_and_stands_in_the_history() -> None:
 
 
 def test_what_a_machine_raises_is_an_answer() -> None:
-    for failure in (LookupError("none left"), MachineError("malformed return", "nonsense")):
+    for failure in (
+        mark_applied(LookupError("none left"), True),
+        MachineError("malformed return", "nonsense"),
+        NotSerialisable("the reply is a lock", maybe_applied=True),
+    ):
         call = Call(own(failure))
         (operation,) = call.operations
         assert operation.raised
         assert type(operation.result) is type(failure)
         assert call.client.served
         assert call.counts == {"writes answered by an exception": 1}
+
+
+def test_a_reply_that_cannot_be_decoded_is_an_answer() -> None:
+    call = Call(value(copy_reply(Brittle())))
+    (operation,) = call.operations
+    assert operation.raised
+    assert operation.result.type_name == "ValueError"
+    assert operation.result.maybe_applied
+    assert call.client.served
 
 
 def test_a_redirect_is_followed_most_of_the_time() -> None:

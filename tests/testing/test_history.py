@@ -13,7 +13,7 @@ from exraft.errors import (
     NotSerialisable,
     mark_applied,
 )
-from exraft.testing.history import History, Operation, Raised, times
+from exraft.testing.history import History, Operation, Raised, alike, times
 
 
 class SoldOut(Exception):
@@ -163,6 +163,57 @@ def test_raised_answers_are_equal_by_type_and_arguments() -> None:
     assert Raised(ValueError("x")) != Raised(SoldOut("x"))
     assert Raised(ValueError("x")) != "x"
     assert len({Raised(SoldOut("x")), Raised(SoldOut("x"))}) == 1
+
+
+class Plain:
+    """An object without `__eq__`."""
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+
+def test_an_error_that_stands_for_what_the_machine_did_is_kept_as_it_is() -> None:
+    history = History()
+    for error in (
+        MachineError("SystemExit", "3"),
+        NotSerialisable("the reply", maybe_applied=True),
+    ):
+        error.add_note("raised by handle_write")
+        run(history, "write", error)
+        kept = history[-1].result
+        assert kept is not error
+        assert type(kept) is type(error)
+        assert vars(kept) == vars(error)
+        assert str(kept) == str(error)
+        assert kept.__traceback__ is None
+
+
+def test_another_error_of_ours_that_a_machine_raised_becomes_a_machine_error() -> None:
+    history = History()
+    history.complete(history.invoke("alice", 1, "write", 1.0), NoLeader(), 2.0, raised=True)
+    assert isinstance(history[0].result, MachineError)
+    assert history[0].result.type_name == "exraft.errors.NoLeader"
+
+
+def test_raised_answers_whose_arguments_know_no_equality_are_equal_by_their_content() -> None:
+    for make in (Plain, lambda value: float("nan") if value == 1 else value):
+        assert Raised(ValueError(make(1))) == Raised(ValueError(make(1)))
+        assert Raised(ValueError(make(1))) != Raised(ValueError(make(2)))
+
+
+def test_notes_of_raised_answers_do_not_count() -> None:
+    noted = ValueError(float("nan"))
+    noted.add_note("raised by handle_write of :raft1 at index 3")
+    assert Raised(noted) == Raised(ValueError(float("nan")))
+
+
+def test_values_are_alike_that_are_equal_or_have_the_same_pickle() -> None:
+    assert alike(1, 1.0)
+    assert alike(float("nan"), float("nan"))
+    assert alike([Plain(1)], [Plain(1)])
+    assert not alike([Plain(1)], [Plain(2)])
+    assert not alike(1, "1")
+    assert not alike(threading.Lock(), threading.Lock())
 
 
 def test_errors_of_ours_are_equal_by_reason() -> None:

@@ -15,14 +15,24 @@ import pytest
 import exraft.testing
 from exraft import StateMachine
 from exraft.names import Peer
-from exraft.raft import COMMAND, AppendReply, Config, Entry, Options, Raft, VoteReply, reads
+from exraft.raft import (
+    COMMAND,
+    AppendReply,
+    Config,
+    Entry,
+    Options,
+    Raft,
+    TimeoutNow,
+    VoteReply,
+    reads,
+)
 from exraft.raft.config import config_entry
 from exraft.raft.leader import Leader
 from exraft.raft.outcome import Confirmed
 from exraft.testing import INVARIANTS, Counter, Faults, Violation
 from exraft.testing.cluster import Cluster
 from exraft.testing.server import Server
-from exraft.testing.store import WatchedStore
+from exraft.testing.store import WatchedOwner, WatchedStore
 from exraft.testing.world import World
 from tests.testing.machines import CALM, Sum, small
 
@@ -150,6 +160,43 @@ def test_a_vote_that_is_told_before_it_is_stored_is_found(stores: Three) -> None
     a.watch.promises(a, B, told)
 
 
+def test_a_vote_of_a_new_store_that_nobody_has_named_is_found(stores: Three) -> None:
+    a, b, _ = stores
+    vote(1, b, a)
+    told = VoteReply("", A, 1, a.store_id, True)
+    with breaks("new stores are new members", ":a votes for :b on standby"):
+        a.watch.promises(a, B, told, standby=True)
+    b.configs_held.append((1, ALL.with_stores([(A, a.store_id)])))
+    a.watch.promises(a, B, told, standby=True)
+
+
+def test_a_hand_over_to_who_lacks_something_is_found(stores: Three) -> None:
+    a, b, c = stores
+    begin(1, a, b)
+    told = TimeoutNow("", A, 1)
+    a.watch.promises(a, B, told)
+    with breaks("hand-over to who has all", ":a hands over to :c, who lacks 1"):
+        a.watch.promises(a, C, told)
+    with breaks("hand-over to who has all", ":d"):
+        a.watch.promises(a, D, told)
+
+
+def test_a_server_that_goes_by_another_configuration_than_its_logs_is_found() -> None:
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    leader.configs.append((9, Config(voters=(A,))))
+    with breaks("configurations follow the log", "goes by (Peer(name=':a'"):
+        cluster.settle(cluster.servers[leader.me])
+
+
+def test_what_counts_as_stored_before_it_is_is_found() -> None:
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    leader.durable_index = 99
+    with breaks("promises are stored", "counts 99 as stored"):
+        cluster.settle(cluster.servers[leader.me])
+
+
 def acknowledgement(store: WatchedStore, index: int) -> AppendReply:
     return AppendReply("", store.peer, store.term, store.store_id, True, index, 0, 0, 0, 0)
 
@@ -257,6 +304,15 @@ def test_two_voters_that_change_at_once_are_found(stores: Three) -> None:
     a.set_commit(1)
     with breaks("one change at a time", "at once"):
         a.append([config_entry(1, Config(voters=(A, B, C, D, E)))])
+
+
+def test_a_new_voter_that_has_nothing_of_the_log_is_found(stores: Three) -> None:
+    a, b, _ = stores
+    begin(1, a, b)
+    a.set_commit(1)
+    WatchedOwner(a.watch, D, "of d")
+    with breaks("new voters have the log", ":d becomes one"):
+        a.append([config_entry(1, Config(voters=(A, B, C, D)))])
 
 
 def test_a_change_while_another_is_not_committed_is_found(stores: Three) -> None:
@@ -646,6 +702,23 @@ def test_a_core_that_raises_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Raft, "tick", tick)
     with breaks("nothing raises", "ZeroDivisionError: in the core"):
         small(faults=CALM, shrink=0).run()
+
+
+def test_a_read_that_changes_the_state_is_found() -> None:
+    class Curious(Sum):
+        def init(self, init_arg: Any) -> Any:
+            return {"sum": 0, "reads": 0}
+
+        def handle_write(self, command: Any, state: Any) -> Any:
+            state["sum"] += command
+            return state["sum"], state
+
+        def handle_read(self, query: Any, state: Any) -> Any:
+            state["reads"] += 1
+            return state["sum"]
+
+    with breaks("reads change nothing", "'reads': 1"):
+        small(Curious, faults=CALM).run()
 
 
 # That nothing is left out.

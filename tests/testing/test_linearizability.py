@@ -4,6 +4,7 @@ import random
 import threading
 from collections import Counter as Tally
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import combinations
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from examples.kv_store import KeyValueStore
 from exraft import ExRaft, StateMachine
+from exraft.errors import ExRaftError, NoLeader
 from exraft.testing import search
 from exraft.testing.history import History, Kind, Operation, Raised
 from exraft.testing.linearizability import linearizable
@@ -516,6 +518,52 @@ def test_a_limit_leaves_the_verdict_unknown() -> None:
     assert not verdict.unknown
 
 
+def hard(key: str) -> list[Operation]:
+    """What was read of it is no sum of what may have been added to it."""
+    added = [
+        Operation(f"{key} client {n}", (key, 2**n), "write", 0.0, None, None) for n in range(12)
+    ]
+    return [*added, Operation(f"{key} reader", (key, 0), "read", 0.0, 100.0, 99_999)]
+
+
+class Sums(Model[int]):
+    """A number for each key, that is added to."""
+
+    initial = 0
+
+    def step(self, state: int, call: Any, kind: Any) -> tuple[Any, int]:
+        return (state, state) if kind == "read" else ("ok", state + call[1])
+
+    def key(self, call: Any, kind: Any) -> str:
+        return str(call[0])
+
+
+@pytest.mark.parametrize("plain", ["first", "last"])
+def test_a_key_that_is_too_hard_hides_no_contradiction_of_another(plain: str) -> None:
+    contradiction = Operation("bob", ("plain", 0), "read", 200.0, 201.0, 7)
+    history = [*hard("a"), *hard("b"), contradiction]
+    if plain == "first":
+        history = [replace(contradiction, invoked=-2.0, returned=-1.0), *history[:-1]]
+    verdict = linearizable(history, Sums(), limit=300)
+    assert not verdict.unknown
+    assert verdict.contradiction is not None
+    assert verdict.contradiction.key == "plain"
+    assert verdict.searched < 300
+
+
+def test_keys_that_are_too_hard_have_no_more_than_the_limit_together() -> None:
+    verdict = linearizable([*hard("a"), *hard("b"), *hard("c")], Sums(), limit=301)
+    assert verdict.unknown
+    assert verdict.searched == 301
+
+
+def test_what_other_keys_leave_of_the_limit_is_for_the_hard_ones() -> None:
+    easy = [Operation("ann", (f"easy {n}", 1), "write", 0.0, 1.0, "ok") for n in range(20)]
+    alone = linearizable(hard("a"), Sums())
+    assert not alone.ok
+    assert not linearizable([*hard("a"), *easy], Sums(), limit=alone.searched * 3).unknown
+
+
 def test_an_explanation_names_the_few_operations_that_contradict_each_other() -> None:
     noise = [
         Operation(client, ("put", key, n), "write", n, n + 0.5, "ok")
@@ -593,6 +641,74 @@ def test_a_real_cluster_is_judged_by_its_own_machine() -> None:
         ExRaft.stop_server(":judged")
     assert len(history) == 120
     verdict = linearizable(history, MachineModel(KeyValueStore))
+    assert verdict, verdict.explain()
+
+
+class Plain:
+    """An object without `__eq__`."""
+
+
+class Brittle:
+    """A reply that can be pickled and not be made again."""
+
+    def __reduce__(self) -> Any:
+        return int, ("no number",)
+
+
+class Clumsy(StateMachine):
+    """Counts what is written and fails in the way that the call names."""
+
+    def init(self, init_arg: Any) -> int:
+        return 0
+
+    def handle_write(self, command: str, state: int) -> Any:
+        return 5 if command == "malformed" else (self._fail(command, state), state + 1)
+
+    def handle_read(self, query: str, state: int) -> Any:
+        return self._fail(query, state)
+
+    def _fail(self, how: str, state: int) -> Any:
+        class Locked(Exception):
+            lock = None
+
+        match how:
+            case "exit":
+                raise SystemExit(3)
+            case "ours":
+                raise NoLeader
+            case "locked":
+                error = Locked(state)
+                error.lock = threading.Lock()  # type: ignore[assignment]
+                raise error
+            case "nan":
+                raise ValueError(float("nan"))
+            case "plain":
+                raise ValueError(Plain())
+            case "lock":
+                return threading.Lock()
+            case "brittle":
+                return Brittle()
+        return state
+
+
+def test_a_real_cluster_is_judged_by_its_own_machine_however_that_fails() -> None:
+    history = History()
+    server = ":clumsy"
+    ExRaft.start_server(Clumsy, name=server)
+    calls = ("malformed", "exit", "ours", "locked", "nan", "plain", "lock", "brittle")
+    try:
+        ExRaft.await_leader(server)
+        for call in calls:
+            with pytest.raises((ExRaftError, ValueError)):
+                history.write("alice", call, partial(ExRaft.write, server, call))
+            history.read("alice", "count", partial(ExRaft.read, server, "count"))
+            if call != "malformed":
+                with pytest.raises((ExRaftError, ValueError)):
+                    history.read("alice", call, partial(ExRaft.read, server, call))
+    finally:
+        ExRaft.stop_server(server)
+    assert [o.call for o in history if o.kind == "write" and o.raised] == list(calls)
+    verdict = linearizable(history, MachineModel(Clumsy))
     assert verdict, verdict.explain()
 
 

@@ -117,6 +117,8 @@ class Shop(StateMachine):
                 return state, state
             case "memory":
                 raise MemoryError
+            case "nan":
+                raise ValueError(float("nan"))
             case ["list"]:
                 command.append("changed")
         return None, state
@@ -124,6 +126,8 @@ class Shop(StateMachine):
     def handle_read(self, query: Any, state: dict[str, Any]) -> Any:
         if query == "raise":
             raise KeyError(query)
+        if query == "memory":
+            raise MemoryError
         if query == "spoil":
             state["stock"] = 0
         return state["stock"] if query == "stock" else state["seen"]
@@ -176,6 +180,22 @@ def test_what_would_crash_a_server_is_raised() -> None:
     model = MachineModel(Shop)
     with pytest.raises(MemoryError):
         model.step(model.initial, "memory", "write")
+
+
+def test_what_crashes_no_server_in_a_read_is_its_answer() -> None:
+    assert answers(MachineModel(Shop), ("read", "memory")) == [Raised(MemoryError())]
+
+
+def test_a_failure_matches_what_a_caller_is_told_of_it() -> None:
+    model = MachineModel(Shop)
+    malformed, nan = answers(model, ("write", "malformed"), ("write", "nan"))
+    text = "handle_write returned 5 at index 3"
+    assert model.matches(malformed, Raised(MachineError("malformed return", text)))
+    assert not model.matches(malformed, Raised(MachineError("SystemExit", text)))
+    told = ValueError(float("nan"))
+    told.add_note("raised by handle_write of :raft1 at index 3")
+    assert model.matches(nan, Raised(told))
+    assert not model.matches(nan, Raised(ValueError(1)))
 
 
 def test_a_read_raises_and_leaves_the_state_whatever_it_does_to_it() -> None:

@@ -1,18 +1,40 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from exraft import cli, simulate
-from exraft.testing import Total
+from exraft.testing import Total, simulation
 
 ROOT = Path(__file__).parent.parent.parent
 HERE = "tests.testing.test_campaign"
 LIMIT = 60.0
+
+AT_A_TERMINAL = """
+import signal, sys
+from exraft import cli
+
+# Whoever runs the tests in the background may have had it ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(cli.main())
+"""
+SLOWLY = """
+import threading
+from pathlib import Path
+from tests.testing.test_campaign import fine
+
+def simulation(seed):
+    if seed == 4:
+        Path("there").write_text("")
+        threading.Event().wait()
+    return fine(seed)
+"""
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -92,7 +114,7 @@ def test_one_seed_can_be_looked_into(capsys: pytest.CaptureFixture[str]) -> None
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1].startswith("seed 3: 3 servers, ")
     assert lines[-1].endswith(" commits. Everything holds.")
-    assert "elections" in lines[0]
+    assert any(line.endswith("  elections") for line in lines)
 
 
 def test_one_seed_can_be_shown_with_all_that_happens(capsys: pytest.CaptureFixture[str]) -> None:
@@ -140,6 +162,72 @@ def test_arguments_that_make_no_sense_are_refused(
         cli.main(["simulate", *wrong])
     assert caught.value.code == 2
     assert wrong[0] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", [["--seed", "3"], ["--first", "3", "--seeds", "1"]])
+def test_a_mistake_of_the_test_is_told_with_its_seed(
+    more: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["simulate", f"{HERE}:mistaken", *more]) == 1
+    told = capsys.readouterr().err
+    assert "seed 3: the test itself raised" in told
+    assert "LookupError: in the test, with 3" in told
+
+
+def test_a_process_that_dies_is_told_with_the_command_that_shows_it_again(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.main(["simulate", f"{HERE}:dies_at_seven", "--seeds", "10", "--jobs", "1"]) == 1
+    told = capsys.readouterr()
+    assert "7 seeds in " in told.out
+    assert told.err.splitlines()[-1].endswith(" --seed 7")
+
+
+def test_a_history_that_was_not_judged_is_not_said_to_hold(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(simulation, "STATES", 1)
+    assert cli.main(["simulate", f"{HERE}:fine", "--seed", "3"]) == 0
+    told = capsys.readouterr().out
+    assert "Everything holds" not in told
+    assert "not found out whether the answers are linearizable" in told
+
+
+def test_an_interrupted_campaign_tells_what_it_met_so_far(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, progress: Callable[[Total], None], **__: object) -> None:
+        progress(Total(seeds=17, took=2.0))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(simulate, "run_campaign", interrupted)
+    assert cli.main(["simulate"]) == cli.INTERRUPTED
+    told = capsys.readouterr()
+    assert "17 seeds in 2.0 s" in told.out
+    assert told.err == "interrupted\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of a terminal are those of POSIX")
+def test_ctrl_c_at_the_terminal_ends_all_processes_and_tells_what_was_met(tmp_path: Path) -> None:
+    (tmp_path / "slowly.py").write_text(SLOWLY)
+    os.mkfifo(tmp_path / "there")
+    with subprocess.Popen(
+        [sys.executable, "-c", AT_A_TERMINAL, "simulate", "slowly:simulation", "--jobs", "2"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])},
+        cwd=tmp_path,
+        start_new_session=True,
+    ) as campaign:
+        # The other end is opened by a seed that never ends.
+        (tmp_path / "there").read_text()
+        os.killpg(campaign.pid, signal.SIGINT)
+        out, err = campaign.communicate(timeout=LIMIT)
+    assert campaign.returncode == cli.INTERRUPTED
+    assert err == "interrupted\n"
+    assert "seeds in " in out
 
 
 def test_the_help_says_what_a_function_is() -> None:

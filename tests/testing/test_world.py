@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -281,6 +282,54 @@ def test_a_return_of_another_shape_is_a_machine_error_on_every_replica_alike() -
     cluster.wait(1.0)
 
 
+class Plain:
+    """An object without `__eq__`."""
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+
+class Brittle:
+    """A reply that can be pickled and not be made again."""
+
+    def __reduce__(self) -> Any:
+        return int, ("no number",)
+
+
+class Clumsy(Sum):
+    """Fails in the way that the command names."""
+
+    def handle_write(self, command: Any, state: Any) -> Any:
+        match command:
+            case "lock":
+                return threading.Lock(), state
+            case "brittle":
+                return Brittle(), state
+            case "exit":
+                raise SystemExit
+            case "differs":
+                raise ValueError(Plain(id(self)))
+        raise ValueError(command)
+
+
+@pytest.mark.parametrize(
+    "command", ["lock", "brittle", "exit", Plain(1), float("nan")], ids=lambda each: repr(each)[:8]
+)
+def test_replicas_agree_however_they_fail(command: Any) -> None:
+    cluster = world(Clumsy)
+    ask(cluster, command)
+    cluster.wait(1.0)
+    assert [each.applied for each in cluster.running()] == [cluster.elect().last_index] * 3
+
+
+def test_replicas_that_raise_different_things_do_not_agree() -> None:
+    cluster = world(Clumsy)
+    with pytest.raises(Violation, match="answers raised ValueError") as caught:
+        ask(cluster, "differs")
+        cluster.wait(1.0)
+    assert caught.value.invariant == "replicas agree"
+
+
 class Postman(StateMachine):
     """Sends a letter with every write and every configuration, and keeps a copy."""
 
@@ -414,9 +463,14 @@ def test_a_check_that_raises_something_else_is_shown_with_the_state() -> None:
     assert "KeyError('colour')" in violation.what
 
 
-@pytest.mark.parametrize("fine", [None, 0, "", True])
-def test_a_check_that_returns_something_else_than_false_holds(fine: object) -> None:
+@pytest.mark.parametrize("fine", [None, True, 1])
+def test_a_check_that_returns_nothing_or_what_is_true_holds(fine: object) -> None:
     assert ask(world(check=lambda state: fine), 7) == 7
+
+
+@pytest.mark.parametrize("wrong", [False, 0, ""])
+def test_a_check_that_returns_what_is_false_does_not_hold(wrong: object) -> None:
+    assert broken(lambda state: wrong if state == 7 else None).invariant == "the machine's own"
 
 
 def test_a_state_is_checked_after_a_configuration_too() -> None:
