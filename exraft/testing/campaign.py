@@ -110,6 +110,11 @@ class Shop(StateMachine):
     def handle_read(self, query: Any, state: dict[str, int]) -> int:
         return state.get(query[1], 0)
 
+    def handle_system_write(self, kind: str, content: Any, state: dict[str, int]) -> Any:
+        if kind == "config":
+            state["members"] = len(content.voters)
+        return state, [_nothing]
+
 
 def _nothing() -> None:
     """A side effect."""
