@@ -30,6 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             return demo.main(fast=arguments.fast)
         if arguments.command == "simulate":
+            if arguments.trace and arguments.seed is None:
+                parser.error("--trace shows one run: give --seed as well")
             from exraft import simulate
 
             return simulate.main(
@@ -111,10 +113,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
-    return number
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 1 or more")
+    return int(text)
 
 
 def _version() -> str:

@@ -6,11 +6,14 @@ goes: that is `exraft.testing`'s.
 
 from __future__ import annotations
 
+import os
 import sys
 
 from exraft.testing.campaign import Make, Total, made, named, raised, run_campaign
 from exraft.testing.simulation import Report, SimulationFailed
 
+MANY = 100
+"""Seeds that take long enough to say in between how far they are."""
 DEFAULT = "exraft.testing.campaign:default"
 
 
@@ -22,7 +25,7 @@ def main(
     Raises:
         KeyboardInterrupt: with what was met so far printed.
     """
-    function = name or DEFAULT
+    function = DEFAULT if name is None else name
     try:
         make = named(function)
     except ValueError as error:
@@ -34,7 +37,17 @@ def main(
 
 
 def _again(name: str | None) -> str:
-    return " ".join(["python -m exraft simulate", *([name] if name else []), "--seed"])
+    """How to see a seed again; and that it will be the same then.
+
+    A machine of the user's may depend on the order of a set, which differs between processes unless
+    it is told not to.
+    """
+    if name is None:
+        return "python -m exraft simulate --seed"
+    order = os.environ.get("PYTHONHASHSEED", "random")
+    if order == "random":
+        order = os.environ["PYTHONHASHSEED"] = "0"
+    return f"PYTHONHASHSEED={order} python -m exraft simulate {name} --seed"
 
 
 def _look_into(make: Make, seed: int, *, trace: bool) -> int:
@@ -100,13 +113,15 @@ def _lines(function: str, total: Total) -> list[str]:
 
 
 class _Progress:
-    """A bar on a terminal, nothing elsewhere."""
+    """A bar on a terminal, a line now and then elsewhere."""
 
     def __init__(self, seeds: int) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
         from rich.progress import TimeRemainingColumn as Remaining
 
+        self._seeds = seeds
+        self._tenths = 0
         self.total = Total()
         """What was done so far."""
         console = Console(stderr=True)
@@ -133,3 +148,7 @@ class _Progress:
         hours = total.seconds / 60 / max(total.took, 1e-9)
         told = f"{rate:,.1f} seeds/s, {hours:,.1f} simulated hours/min"
         self._bar.update(self._task, completed=total.seeds, rate=told)
+        tenths = 10 * total.seeds // self._seeds
+        if self._bar.disable and tenths > self._tenths and self._seeds >= MANY:
+            self._tenths = tenths
+            print(f"{total.seeds:,} of {self._seeds:,} seeds, {told}", file=sys.stderr)

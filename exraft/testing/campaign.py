@@ -268,11 +268,17 @@ def made(make: Make, seed: int) -> Simulation:
 
     Raises:
         TypeError: `make` returned something else.
+        ValueError: it returned the simulation of another seed.
         Exception: what `make` raises.
     """
     simulation: object = make(seed)
     if not isinstance(simulation, Simulation):
         raise TypeError(f"{make!r} returned {simulation!r} for {seed}, and no Simulation")
+    if simulation.seed != seed:
+        raise ValueError(
+            f"{make!r} returned the simulation of seed {simulation.seed} for {seed}: it must pass"
+            " seed= on"
+        )
     return simulation
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from exraft.testing import Simulation, Total, run_campaign, run_seeds
 from exraft.testing.campaign import CHUNK, EXERCISED, default, named
-from tests.testing.machines import CALM, shelf
+from tests.testing.machines import CALM, shelf, small
 
 HERE = "tests.testing.test_campaign"
 SLICE = range(0, 240)
@@ -119,6 +119,17 @@ def test_what_returns_no_simulation_is_told_so() -> None:
     _, failed = run_seeds(nothing, [3])
     assert failed is not None
     assert "returned None for 3, and no Simulation" in failed.text
+
+
+def forgetful(seed: int) -> Simulation:
+    return small()
+
+
+def test_a_simulation_of_another_seed_is_a_mistake() -> None:
+    _, failed = run_seeds(forgetful, [0, 3])
+    assert failed is not None
+    assert failed.seed == 3
+    assert "returned the simulation of seed 0 for 3: it must pass seed= on" in failed.text
 
 
 def test_what_the_test_raises_is_a_failure_of_its_seed() -> None:

@@ -69,7 +69,9 @@ def test_a_campaign_that_fails_prints_the_one_command_that_shows_it_again() -> N
     assert "Everything holds" not in result.stdout
     assert "the machine's own: not so after " in result.stderr
     last = result.stderr.splitlines()[-1]
-    assert last == f"see it again: python -m exraft simulate {HERE}:fails_at_seven --seed 7"
+    order, _, command = last.removeprefix("see it again: ").partition(" ")
+    assert order.startswith("PYTHONHASHSEED=")
+    assert command == f"python -m exraft simulate {HERE}:fails_at_seven --seed 7"
     again = run(*last.partition(" simulate ")[2].split())
     assert again.returncode == 1
     assert "the machine's own: not so after " in again.stderr
@@ -234,3 +236,15 @@ def test_the_help_says_what_a_function_is() -> None:
     result = run("--help")
     assert result.returncode == 0
     assert "module:function" in result.stdout
+
+
+def test_a_trace_is_of_one_seed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["simulate", "--trace"])
+    assert ended.value.code == 2
+    assert "give --seed as well" in capsys.readouterr().err
+
+
+def test_no_name_is_not_the_empty_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["simulate", "", "--seed", "1"]) == 2
+    assert "not like module:function" in capsys.readouterr().err
