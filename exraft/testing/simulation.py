@@ -42,6 +42,9 @@ IN_VAIN: Final = 200
 STATES: Final = 50_000
 """Searched at most to decide whether a history is linearizable."""
 
+_EMPTY: list[Any] = []
+"""Never handed out: each life is given a copy."""
+
 Draw = Callable[[random.Random], Any]
 
 
@@ -152,7 +155,7 @@ class Simulation:
     def __init__(
         self,
         machine: MachineFactory,
-        init_arg: Any = (),
+        init_arg: Any = _EMPTY,
         *,
         commands: Draw,
         queries: Draw | None = None,
@@ -169,7 +172,7 @@ class Simulation:
         shrink: int = 200,
     ) -> None:
         self.machine = check_machine(machine)
-        self.init_arg = [] if init_arg == () else init_arg
+        self.init_arg = init_arg
         for name, draw in (("commands", commands), ("queries", queries)):
             if not callable(draw) and (draw is not None or name == "commands"):
                 raise TypeError(
@@ -235,6 +238,7 @@ class Simulation:
         found = run.live()
         if found is None:
             return run.report()
+        # Here, for it runs simulations in its turn.
         from exraft.testing.shrink import shrunk
 
         # The way through the simulator's own code would be all that a report of pytest shows.

@@ -39,7 +39,7 @@ class Shelf(StateMachine):
         return state.get(query)
 
 
-def small(machine: Any = Sum, init_arg: Any = (), **chosen: Any) -> Simulation:
+def small(machine: Any = Sum, init_arg: Any = 0, **chosen: Any) -> Simulation:
     """A short life of three servers."""
     return Simulation(
         machine,
