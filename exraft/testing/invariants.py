@@ -10,6 +10,7 @@ Figure 3 of the Raft paper names the first five of `INVARIANTS`.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from exraft.names import Peer
@@ -154,51 +155,58 @@ class Watch:
 
     def _check_votes(self, store: WatchedStore, term: int) -> None:
         """Elected by a majority of the voters of its configuration."""
-        config = store.config
-        voters = [
+        few = self._too_few(
+            store.config,
+            lambda owner: self._stored_votes.get((owner.store_id, term)) == store.peer,
+        )
+        if few:
+            raise Violation(
+                "elected by a majority", f"{store.peer} leads {term} by the votes of {few}"
+            )
+
+    def _too_few(self, config: Config, holds: Callable[[WatchedOwner], bool]) -> str:
+        """Of how many voters a store is so, if they are no real majority; else nothing."""
+        those = [
             peer
             for peer in config.voters
             if any(
-                self._stored_votes.get((owner.store_id, term)) == store.peer
+                holds(owner)
                 for owner in self.held.get(peer, ())
                 if config.store_of(peer) in ("", owner.store_id)
             )
         ]
-        if len(voters) < len(config.voters) // 2 + 1:
-            raise Violation(
-                "elected by a majority",
-                f"{store.peer} leads {term} by the votes of {len(voters)} of {len(config.voters)}",
-            )
+        enough = len(those) >= len(config.voters) // 2 + 1
+        return "" if enough else f"{len(those)} of {len(config.voters)} voters"
 
     def promises(
         self, store: WatchedStore, to: Peer, message: Message, *, standby: bool = False
     ) -> None:
-        """Promises are stored, and by members; an acknowledged log is the leader's."""
+        """What leaves a server binds it: votes, acknowledgements, and the word to take over."""
         if type(message) is TimeoutNow:
             self._check_heir(store, to)
-            return
-        if type(message) is VoteReply:
-            if not message.granted:
-                return
-            if self._stored_votes.get((store.store_id, message.term)) != to:
-                raise Violation(
-                    "promises are stored",
-                    f"{store.peer} tells {to} of a vote in {message.term} that it has not stored",
-                )
-            # The candidate may know it as a member by this store already.
-            asked = any(
-                owner.life.config.store_of(store.peer) == store.store_id
-                for owner in self.held.get(to, ())
+        elif type(message) is VoteReply and message.granted:
+            self._check_vote(store, to, message.term, standby)
+        elif type(message) is AppendReply and message.accepted:
+            self._check_acknowledgement(store, to, message.term, message.index)
+
+    def _check_vote(self, store: WatchedStore, to: Peer, term: int, standby: bool) -> None:
+        """Promises are stored; new stores are new members."""
+        if self._stored_votes.get((store.store_id, term)) != to:
+            raise Violation(
+                "promises are stored",
+                f"{store.peer} tells {to} of a vote in {term} that it has not stored",
             )
-            if standby and not asked:
-                raise Violation(
-                    "new stores are new members", f"{store.peer} votes for {to} on standby"
-                )
-            return
-        if type(message) is not AppendReply or not message.accepted:
-            return
-        index = message.index
-        if not index or message.term != store.term:
+        # The candidate may know it as a member by this store already.
+        asked = any(
+            owner.life.config.store_of(store.peer) == store.store_id
+            for owner in self.held.get(to, ())
+        )
+        if standby and not asked:
+            raise Violation("new stores are new members", f"{store.peer} votes for {to} on standby")
+
+    def _check_acknowledgement(self, store: WatchedStore, to: Peer, term: int, index: int) -> None:
+        """Promises are stored, and what is acknowledged is the leader's log."""
+        if not index or term != store.term:
             # What was stored for an earlier term may be on its way out again, and binds nobody.
             return
         if store.safe_index < index:
@@ -206,11 +214,11 @@ class Watch:
                 "promises are stored",
                 f"{store.peer} acknowledges {index} to {to}, and has stored {store.safe_index}",
             )
-        owner = self._led.get(message.term)
+        owner = self._led.get(term)
         if owner is None:
             return
         life = owner.life
-        if life.lost or not life.leads or life.term != message.term:
+        if life.lost or not life.leads or life.term != term:
             return
         if life.last_index < index or life.term_at(index) != store.term_at(index):
             raise Violation(
@@ -344,7 +352,7 @@ class Watch:
         if index > store.last_index:
             raise Violation("commit never back", f"{store.peer} commits {index} beyond its log")
         if store.leads:
-            self._check_majority(store, index)
+            self._check_committed(store, index)
         for place, entry in enumerate(store.slice(before + 1, index - before), before + 1):
             known = self.committed.get(place)
             if known is None:
@@ -376,7 +384,7 @@ class Watch:
                 if later > term and owner.life.leads and owner.life.term == later:
                     self._complete(owner.life, later, index)
 
-    def _check_majority(self, store: WatchedStore, index: int) -> None:
+    def _check_committed(self, store: WatchedStore, index: int) -> None:
         """What a leader commits is of its own term, and a real majority of voters has stored it."""
         term = store.term_at(index)
         if term != store.term:
@@ -386,21 +394,12 @@ class Watch:
             )
         if not store.configs_held:
             raise Violation("commit by a majority", f"{store.peer} has no configuration")
-        config = store.configs_held[-1][1]
-        holders = [
-            peer
-            for peer in config.voters
-            if any(
-                owner.life.safe_index >= index and owner.life.term_at(index) == term
-                for owner in self.held.get(peer, ())
-                if config.store_of(peer) in ("", owner.store_id)
-            )
-        ]
-        if len(holders) < len(config.voters) // 2 + 1:
-            raise Violation(
-                "commit by a majority",
-                f"{store.peer} commits {index} with {len(holders)} of {len(config.voters)} voters",
-            )
+        few = self._too_few(
+            store.config,
+            lambda owner: owner.life.safe_index >= index and owner.life.term_at(index) == term,
+        )
+        if few:
+            raise Violation("commit by a majority", f"{store.peer} commits {index} with {few}")
 
     def applies(self, peer: Peer, index: int, entry: Entry, commit_index: int) -> None:
         """Applied at most committed, and state machine safety."""
