@@ -9,6 +9,8 @@ SEED ?=
 BENCH ?=
 ONLY ?=
 RUNS ?= 20000
+KILLS ?= 100
+WRITES ?= 1000000
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -18,7 +20,7 @@ CODE := exraft benchmarks examples tests
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo shell test check bench simulate mutants fuzz stress clean
+.PHONY: help demo shell test check bench simulate mutants fuzz stress soak clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +55,10 @@ fuzz: $(VENV)/.fuzz ## give the core every message there is (RUNS=20000)
 
 stress: $(VENV)/.test ## run the stress tests (SECONDS=20, SEED=any)
 	STRESS_SECONDS=$(SECONDS) $(if $(SEED),STRESS_SEED=$(SEED)) $(PY) -m pytest -m stress
+
+soak: $(VENV)/.test $(VENV)/.bench ## kill processes, write a million times (KILLS=100, WRITES=1000000)
+	$(PY) -m tests.kills --kills $(KILLS) $(if $(SEED),--seed $(SEED))
+	$(PY) -m tests.soak --writes $(WRITES) --plot benchmarks/results/soak.png
 
 clean: ## remove the environment, caches and builds
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \

@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 from rich.console import Console
@@ -28,7 +29,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from benchmarks import report
 from benchmarks.groups import GROUPS
 from benchmarks.measure import QUICK, Plan
-from benchmarks.rows import BATCHED, UNBATCHED, Row, judged
+from benchmarks.rows import BATCHED, ETCD, UNBATCHED, Row, judged
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -102,9 +103,13 @@ def _runs(plan: Plan, pinnings: Sequence[bool]) -> tuple[list[tuple[int, bool]],
     if True in pinnings and not hasattr(os, "sched_setaffinity"):
         notes.append("this system cannot pin a process to a core: unpinned only")
         pinnings = [pinned for pinned in pinnings if not pinned]
-    absent = {BATCHED, UNBATCHED} if find_spec("pysyncobj") is None else set()
-    if absent:
-        notes.append("PySyncObj is not installed (extra `bench`): ours only")
+    absent = set()
+    if find_spec("pysyncobj") is None:
+        absent |= {BATCHED, UNBATCHED}
+        notes.append("PySyncObj is not installed (extra `bench`): without it")
+    if which("etcd") is None:
+        absent.add(ETCD)
+        notes.append("etcd is not on this machine: without it")
     runs = [
         (index, pinned)
         for pinned in pinnings

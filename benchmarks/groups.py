@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import cast
 
+from benchmarks.disk import APPEND, BATCHES, GROW
 from benchmarks.measure import Plan
-from benchmarks.rows import BATCHED, UNBATCHED, Row
+from benchmarks.rows import BATCHED, ETCD, UNBATCHED, Row
 
 Measure = Callable[[str, Plan], Iterator[Row]]
 
@@ -40,6 +41,7 @@ _WRITES = (
     "write.pipelined",
     "write.pipelined.large",
 )
+_DURABLE = ("durable.write.1", "durable.write.64", "durable.write.pipelined")
 _OURS = "benchmarks.ours"
 _PEERS = "benchmarks.peers"
 _PEER_THROUGHPUT = ("writes and reads", _PEERS, "throughput", (*_WRITES, "read.dirty"))
@@ -101,6 +103,37 @@ GROUPS = (
             "restart.many",
         ),
     ),
+    Group(
+        "floor",
+        "disk",
+        "benchmarks.disk",
+        "measure",
+        (*APPEND.values(), *GROW.values()),
+        pinned_too=False,
+    ),
+    Group(
+        "exraft",
+        "the store alone",
+        "benchmarks.storage",
+        "measure",
+        tuple(f"store.{count}" for count in BATCHES),
+        pinned_too=False,
+    ),
+    Group(
+        "exraft",
+        "durable writes",
+        "benchmarks.durable",
+        "throughput",
+        (
+            "memory.write.1",
+            "memory.write.64",
+            "memory.write.pipelined",
+            *_DURABLE,
+            "durable.write.1.more",
+            "durable.syncs.64",
+        ),
+        pinned_too=False,
+    ),
     Group("exraft", "memory", _OURS, "memory", ("memory",), pinned_too=False),
     Group(
         "exraft",
@@ -114,5 +147,8 @@ GROUPS = (
     Group(UNBATCHED, *_PEER_THROUGHPUT),
     Group(BATCHED, *_PEER_FAILOVER, pinned_too=False),
     Group(UNBATCHED, *_PEER_FAILOVER, pinned_too=False),
+    Group(BATCHED, "journalled writes", _PEERS, "journalled", _DURABLE, pinned_too=False),
+    Group(UNBATCHED, "journalled writes", _PEERS, "journalled", _DURABLE, pinned_too=False),
+    Group(ETCD, "writes", "benchmarks.etcd", "throughput", _DURABLE[:2], pinned_too=False),
     Group(BATCHED, "memory", _PEERS, "memory", ("memory",), pinned_too=False),
 )

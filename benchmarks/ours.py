@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from time import perf_counter
-from typing import Any
+from typing import Any, Unpack
 
 import pykka
 
@@ -31,6 +31,7 @@ from benchmarks.measure import (
 from benchmarks.rows import LARGE, PAYLOAD, Row
 from exraft import ActorRegistry, ExRaft, Peer, StateMachine
 from exraft.errors import ExRaftError
+from exraft.options import StartOptions
 
 VALUE = b"v" * PAYLOAD
 LARGE_VALUE = b"v" * LARGE
@@ -65,12 +66,13 @@ class Misled(Exception):
 class Cluster:
     """Three servers and their first leader, which gets all calls: a client would find it too."""
 
-    def __init__(self, title: str, keys: int) -> None:
+    def __init__(self, title: str, keys: int, options: StartOptions) -> None:
         self.servers = [f":{title}{number}" for number in (1, 2, 3)]
+        options = {**options, "initial_config": self.servers}
         try:
             for name in self.servers:
                 last_start = perf_counter()
-                ExRaft.start_server(KeyValueStore, keys, name=name, initial_config=self.servers)
+                ExRaft.start_server(KeyValueStore, keys, name=name, **options)
             self.leader: Peer = ExRaft.await_leader(self.servers[-1], timeout=DEADLINE)
         except BaseException:
             self.close()
@@ -147,9 +149,11 @@ def _actor(name: str) -> pykka.ActorRef[Any]:
 
 
 @contextmanager
-def cluster(title: str = "bench", keys: int = 0) -> Iterator[Cluster]:
+def cluster(
+    title: str = "bench", keys: int = 0, **options: Unpack[StartOptions]
+) -> Iterator[Cluster]:
     """A fresh cluster with a leader, stopped afterwards."""
-    three = Cluster(title, keys)
+    three = Cluster(title, keys, options)
     try:
         yield three
     finally:
@@ -226,7 +230,7 @@ def size(subject: str, plan: Plan) -> Iterator[Row]:
     with (
         floors.running() as below,
         cluster("short") as short,
-        cluster("long") as long,
+        cluster("long", snapshot_every=None, snapshot_bytes=None) as long,
         cluster("keys", plan.many_keys) as keys,
     ):
         short.fill(plan.short_log)
@@ -242,7 +246,7 @@ def size(subject: str, plan: Plan) -> Iterator[Row]:
 
 def memory(subject: str, plan: Plan) -> Iterator[Row]:
     """Bytes per entry and server; the commands put one key, so that the state does not grow."""
-    with cluster() as three:
+    with cluster(snapshot_every=None, snapshot_bytes=None) as three:
         three.fill(plan.long_log // 20)
         grown = memory_per_entry(
             partial(three.fill, plan.long_log), plan.long_log, servers=len(three.servers)

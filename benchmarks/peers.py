@@ -10,13 +10,15 @@ from _thread import LockType, allocate_lock
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import perf_counter, sleep
 from typing import Any
 
 from pysyncobj import SyncObj, SyncObjConf, SyncObjException
 from pysyncobj.batteries import ReplDict
 
-from benchmarks import floors
+from benchmarks import disk, floors
 from benchmarks.measure import (
     DEADLINE,
     Plan,
@@ -90,12 +92,14 @@ class Node:
 
 
 class Cluster:
-    def __init__(self, options: dict[str, Any]) -> None:
-        addresses = _free_addresses(3)
+    def __init__(self, options: dict[str, Any], journals: Iterator[Path] | None) -> None:
+        addresses = [f"127.0.0.1:{port}" for port in free_ports(3)]
         self.nodes = []
         for address in addresses:
             last_start = perf_counter()
             others = [other for other in addresses if other != address]
+            if journals is not None:
+                options["journalFile"] = str(next(journals))
             self.nodes.append(Node(address, others, options))
         while (leader := self.nodes[-1].leader()) is None:
             # Its status is all there is to wait on.
@@ -112,12 +116,14 @@ class Cluster:
 
 
 @contextmanager
-def cluster(subject: str, **options: Any) -> Iterator[Cluster]:
-    """A fresh cluster with a leader, destroyed afterwards."""
+def cluster(
+    subject: str, journals: Iterator[Path] | None = None, **options: Any
+) -> Iterator[Cluster]:
+    """A fresh cluster with a leader, destroyed afterwards. `journals`: a file for each node."""
     if subject == UNBATCHED:
         options["appendEntriesUseBatch"] = False
     with ExitStack() as stack:
-        three = Cluster(options)
+        three = Cluster(options, journals)
         for node in three.nodes:
             stack.callback(node.destroy)
         yield three
@@ -148,6 +154,25 @@ def throughput(subject: str, plan: Plan) -> Iterator[Row]:
         yield from compared(subject, works, below, plan)
 
 
+def journalled(subject: str, plan: Plan) -> Iterator[Row]:
+    """Writes with its journal on disk, which it writes and never syncs."""
+    with disk.running() as below, TemporaryDirectory() as folder:
+        journals = iter(Path(folder) / f"journal{number}" for number in range(3))
+        with cluster(subject, journals=journals) as three:
+            leader = three.leader
+            works = [
+                Work("durable.write.1", "ms", blocking(leader.write), disk.APPEND[1]),
+                Work("durable.write.64", "1/s", blocking(leader.write, 64), disk.APPEND[10]),
+                Work(
+                    "durable.write.pipelined",
+                    "1/s",
+                    pipelined(leader.write_async, Answer.get),
+                    disk.APPEND[100],
+                ),
+            ]
+            yield from compared(subject, works, below, plan)
+
+
 def failover(subject: str, plan: Plan) -> Iterator[Row]:
     """How long nobody can write: at first, and when the leader's node ends."""
     first, gone = [], []
@@ -162,7 +187,7 @@ def failover(subject: str, plan: Plan) -> Iterator[Row]:
 
 def memory(subject: str, plan: Plan) -> Iterator[Row]:
     """Bytes per entry and node, with compaction (of its own accord after 5,000) put off."""
-    never = {"logCompactionMinEntries": 10**9, "logCompactionMinTime": 10**9}
+    never: dict[str, Any] = {"logCompactionMinEntries": 10**9, "logCompactionMinTime": 10**9}
     with cluster(subject, **never) as three:
         send = three.leader.write_async
         fill(send, Answer.get, plan.peer_log // 4)
@@ -172,9 +197,10 @@ def memory(subject: str, plan: Plan) -> Iterator[Row]:
         yield row_of(subject, "memory", "B", [grown])
 
 
-def _free_addresses(count: int) -> list[str]:
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine that nobody listens on."""
     with ExitStack() as stack:
         probes = [stack.enter_context(socket.socket()) for _ in range(count)]
         for probe in probes:
             probe.bind(("127.0.0.1", 0))
-        return [f"127.0.0.1:{probe.getsockname()[1]}" for probe in probes]
+        return [probe.getsockname()[1] for probe in probes]

@@ -15,13 +15,13 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.rows import BATCHED, UNBATCHED, Row
+from benchmarks.rows import BATCHED, ETCD, UNBATCHED, Row
 
 WIDTH = 132
 """Columns of text that the table takes."""
 
-SUBJECTS = ("floor", "exraft", BATCHED, UNBATCHED)
-_COLOURS = dict(zip(SUBJECTS, ("#b0b0b0", "#1f6fb4", "#d98a2b", "#e8c28c"), strict=True))
+SUBJECTS = ("floor", "exraft", BATCHED, UNBATCHED, ETCD)
+_COLOURS = dict(zip(SUBJECTS, ("#b0b0b0", "#1f6fb4", "#d98a2b", "#e8c28c", "#6a9f58"), strict=True))
 _PLOTTED = {
     "1/s": ("write.8", "write.64", "write.64.large", "write.pipelined", "read.64"),
     "ms": ("write.1", "read.1", "leader.first", "leader.crash", "leader.stop", "leader.gone"),

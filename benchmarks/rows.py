@@ -79,6 +79,11 @@ TARGETS: dict[tuple[str, bool], Target] = {
     ("exraft/memory", False): Target(at_most=PAYLOAD + 400),
     ("exraft/leader.first", False): Target(at_most=500),
     ("exraft/leader.first", True): Target(at_most=500),
+    ("exraft/store.10", False): Target(at_least=0.6),
+    ("exraft/store.100", False): Target(at_least=0.6),
+    ("exraft/store.1000", False): Target(at_least=0.6),
+    ("exraft/durable.write.1.more", False): Target(at_most=2.5),
+    ("exraft/durable.syncs.64", False): Target(at_most=0.15),
     ("exraft/restart", False): Target(at_most=6.0),
     ("exraft/restart.bare", True): Target(at_most=2.5),
     ("exraft/restart.pykka", False): Target(at_most=6.0),
@@ -94,6 +99,7 @@ QUOTIENTS: tuple[tuple[str, str, str, Target], ...] = (
     ("10 KiB / 100 B, 64 writers", "write.64.large", "write.64", Target(at_least=0.5)),
     ("10 KiB / 100 B, pipelined", "write.pipelined.large", "write.pipelined", Target(at_least=0.5)),
     ("64 readers / 64 writers", "read.64", "write.64", Target(at_least=1.5)),
+    ("durable / memory, 64 writers", "durable.write.64", "memory.write.64", Target(at_least=0.7)),
     ("time of 1 read / 1 write", "read.1", "write.1", Target(at_most=1.0)),
 )
 
@@ -123,6 +129,9 @@ NOT_RACED = {"read.dirty"}
 
 BATCHED = "pysyncobj"
 UNBATCHED = "pysyncobj-unbatched"
+ETCD = "etcd"
+PEERS = {"PySyncObj": (BATCHED, UNBATCHED), "etcd": (ETCD,)}
+"""Whom ours are compared with, and in which settings."""
 
 
 def judged(rows: Iterable[Row]) -> list[Row]:
@@ -150,19 +159,21 @@ def _quotients(by_key: dict[str, Row], pinned: bool) -> Iterable[Row]:
 
 
 def _races(by_key: dict[str, Row], pinned: bool) -> Iterable[Row]:
-    """How many times better ours is than the better of PySyncObj's two settings."""
+    """How many times better ours is than each peer, in the better of its settings."""
     for ours in by_key.values():
-        rivals = [
-            by_key[key] for peer in (BATCHED, UNBATCHED) if (key := f"{peer}/{ours.name}") in by_key
-        ]
-        if ours.subject != "exraft" or ours.name in NOT_RACED or not rivals:
+        if ours.subject != "exraft" or ours.name in NOT_RACED:
             continue
-        more_is_better = ours.unit == "1/s"
-        lead = min(
-            _compared(ours, rival) if more_is_better else _compared(rival, ours) for rival in rivals
-        )
-        row = Row("compared", f"over PySyncObj: {ours.name}", "x", lead, pinned=pinned)
-        yield Target(at_least=1.0).judge(row)
+        for peer, settings in PEERS.items():
+            rivals = [by_key[key] for each in settings if (key := f"{each}/{ours.name}") in by_key]
+            if not rivals:
+                continue
+            more_is_better = ours.unit == "1/s"
+            lead = min(
+                _compared(ours, rival) if more_is_better else _compared(rival, ours)
+                for rival in rivals
+            )
+            row = Row("compared", f"over {peer}: {ours.name}", "x", lead, pinned=pinned)
+            yield Target(at_least=1.0).judge(row)
 
 
 def _compared(numerator: Row, denominator: Row) -> float:

@@ -13,12 +13,13 @@ from exraft.api import ExRaft
 from exraft.child_spec import ChildSpec
 from exraft.client import Client
 from exraft.errors import ExRaftError, maybe_applied
-from exraft.machine import NOREPLY, StateMachine
+from exraft.machine import NOREPLY, RELEASE_CURSOR, StateMachine
 from exraft.names import Peer, Role, node
 from exraft.raft import Config
 
 __all__ = [
     "NOREPLY",
+    "RELEASE_CURSOR",
     "ActorRegistry",
     "ChildSpec",
     "Client",

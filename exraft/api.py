@@ -19,6 +19,8 @@ from exraft.actors.calls import (
     LeaderReply,
     Read,
     Reply,
+    SnapshotReply,
+    TakeSnapshot,
     Transfer,
     TriggerElection,
 )
@@ -37,7 +39,7 @@ from exraft.limits import check_timeout
 from exraft.machine import MachineFactory, StateMachine
 from exraft.names import Peer, Role, Server, as_peer, node
 from exraft.options import StartOptions, make_spec
-from exraft.storage import MemoryStore
+from exraft.storage import DiskStore, MemoryStore
 from exraft.supervision import SupervisorNotFound, raft
 from exraft.supervision.nesting import checks
 
@@ -92,6 +94,16 @@ class ExRaft:
             max_uncommitted_bytes: commands that may wait for a quorum, in bytes (64 MiB).
             max_restarts, max_seconds: the supervisor gives up when the server dies more often than
                 `max_restarts` times in `max_seconds` seconds (3 in 5.0).
+            data_dir: where the server keeps its log and snapshots, in a directory of its own, so
+                that several may be given the same; made if it is missing. A server that is started
+                on what it has stored goes on from there, with the configuration that it knows
+                instead of `initial_config`. None, the default, keeps them in memory, as long as the
+                server's supervisor lives, or the tree's child spec.
+            snapshot_every, snapshot_bytes: a snapshot is taken, and the log cut, when so many
+                entries (100,000), or so many bytes of them (64 MiB), were applied since the last.
+                None: never for that reason.
+            keep_entries: how many entries stay in the log all the same, for those that are a
+                little behind and need not be sent a snapshot (10,000).
 
         Returns:
             the supervisor's reference.
@@ -101,7 +113,11 @@ class ExRaft:
             TypeError: `machine` is neither a class nor a function that makes a machine.
             NotSerialisable: `init_arg` can't be serialised.
             AlreadyStarted: the name is taken.
-            StartFailed: `init` raised; nothing is left running or registered.
+            StartFailed: `init` or `restore` raised.
+            StoreLocked, StoreMismatch, StoreDamaged, StoreFailed, DiskFull: what is stored in
+                `data_dir` can't be used, the message says why and what to do.
+
+        After an error nothing is left running or registered.
         """
         return raft.start(_estate(machine, init_arg, name, options))
 
@@ -111,7 +127,8 @@ class ExRaft:
     ) -> None:
         """Stop a server and its supervisor in order (ExRaft `stop_server/3`).
 
-        Its store is dropped; unless it stands in a supervision tree, which starts it again with it.
+        A store in memory is dropped; unless it stands in a supervision tree, which starts it again
+        with it. What is in `data_dir` stays.
 
         A leader hands over first, if its other voters that it has heard lately make a quorum. Then
         `terminate(reason, state)` runs, and side effects run out. A reason other than `"normal"`,
@@ -255,6 +272,19 @@ class ExRaft:
         return call(server, Transfer(Reply(), target), timeout)  # type: ignore[no-any-return]
 
     @staticmethod
+    def snapshot(server: Server, timeout: float | None = 60.0) -> int:
+        """Have the server take a snapshot of its own state; return the index that it is of.
+
+        It holds all that the server had applied at the call. If the newest one does already, that
+        one's index is returned at once (0 if nothing was ever applied). The log is cut then, but
+        for `keep_entries`. Nothing happens on other servers.
+
+        Raises:
+            SnapshotFailed: the machine's `snapshot` or its writer raised, or there is no room.
+        """
+        return call(server, TakeSnapshot(SnapshotReply()), timeout)  # type: ignore[no-any-return]
+
+    @staticmethod
     def inspect(server: Server, flag: str, timeout: float | None = 1.0) -> None:
         """Print the server's `"context"` or `"log"` to standard output, for people (ExRaft).
 
@@ -264,7 +294,7 @@ class ExRaft:
         if flag == "context":
             print(describe_context(ExRaft.status(server, timeout)))
         elif flag == "log":
-            print(describe_log(call(server, Ask(Reply(), "log"), timeout)))
+            print(describe_log(*call(server, Ask(Reply(), "log"), timeout)))
         else:
             raise ValueError(f"inspect prints 'context' or 'log', not {flag!r}")
 
@@ -300,7 +330,9 @@ def child_spec(
 
 
 def _estate(machine: object, init_arg: Any, name: str, options: Mapping[str, Any]) -> Estate:
-    return Estate(make_spec(machine, init_arg, name, options, local), MemoryStore(), local)
+    spec = make_spec(machine, init_arg, name, options, local)
+    store = MemoryStore() if spec.data_dir is None else DiskStore(spec.data_dir, spec.peer)
+    return Estate(spec, store, local)
 
 
 def _refuse_as_child(*args: Any, **kwargs: Any) -> None:

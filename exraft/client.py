@@ -20,6 +20,7 @@ from exraft.codec import own_copy
 from exraft.errors import (
     CallTimeout,
     CommandDropped,
+    DiskFull,
     ExRaftError,
     NoLeader,
     Redirect,
@@ -38,7 +39,15 @@ PAUSE = 0.02
 ELECTION = 0.25
 """Seconds that one server is given at most to say who leads, before the others are asked again."""
 
-_AGAIN = (NoLeader, Redirect, Transferring, ServerNotFound, ServerDown, CommandDropped)
+_AGAIN = (
+    NoLeader,
+    Redirect,
+    Transferring,
+    ServerNotFound,
+    ServerDown,
+    CommandDropped,
+    DiskFull,
+)
 """Failures of a server, not of the command: worth another try if nothing was applied."""
 
 

@@ -30,10 +30,12 @@ def describe_context(status: Status) -> str:
     return "\n".join(lines)
 
 
-def describe_log(entries: Sequence[Entry]) -> str:
-    """A line an entry: index, term and content."""
+def describe_log(first: int, entries: Sequence[Entry]) -> str:
+    """A line an entry, the first of them at index `first`: index, term and content."""
     lines = [f"{len(entries)} entries"]
-    for index, entry in enumerate(entries, 1):
+    if first > 1:
+        lines[0] += f", after the {first - 1} that only a snapshot holds"
+    for index, entry in enumerate(entries, first):
         content = (
             f"command {_command(entry.data)}"
             if entry.kind == COMMAND

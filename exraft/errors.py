@@ -476,6 +476,67 @@ class AlreadyStarted(ExRaftError):
         return super()._portable() | {"ref": None, "reason": (self.word, None)}
 
 
+class StorageError(ExRaftError):
+    """A server's store can't be used as it is.
+
+    Attributes:
+        path: the file or directory that it is about.
+    """
+
+    word = "storage"
+    path: str
+
+    def __init__(self, path: object, message: str, *, maybe_applied: bool | None = None) -> None:
+        super().__init__(f"{path}: {message}", maybe_applied=maybe_applied)
+        self.path = str(path)
+
+
+class StoreLocked(StorageError):
+    """Another process, or another server of this one, has the directory open."""
+
+    word = "store_locked"
+
+
+class StoreMismatch(StorageError):
+    """The directory is another server's, or of another format."""
+
+    word = "store_mismatch"
+
+
+class StoreDamaged(StorageError):
+    """What is stored is not what was written, and nothing was changed about it.
+
+    Attributes:
+        offset: the first damaged byte of the file, as far as it is known.
+    """
+
+    word = "store_damaged"
+    offset: int | None
+
+    def __init__(self, path: object, message: str, *, offset: int | None = None) -> None:
+        super().__init__(path, message)
+        self.offset = offset
+
+
+class StoreFailed(StorageError):
+    """The disk has failed to store something: this process uses the directory no more."""
+
+    word = "store_failed"
+
+
+class DiskFull(StorageError):
+    """There is no room for what a server must store; nothing of the call was stored."""
+
+    word = "disk_full"
+
+
+class SnapshotFailed(ExRaftError):
+    """The server could not take a snapshot of its state; it goes on without."""
+
+    word = "snapshot_failed"
+    says = "no snapshot could be taken: the server's log says why"
+
+
 class OptionError(ExRaftError, ValueError):
     """A start option is unknown or makes no sense (reason `"bad_option"`)."""
 

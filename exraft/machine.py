@@ -7,14 +7,16 @@ Must not know who calls them, nor logs, terms or threads.
 from __future__ import annotations
 
 import inspect
+import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from enum import Enum
 from pkgutil import resolve_name
-from typing import Any, Final, TypeAlias
+from typing import Any, BinaryIO, Final, TypeAlias
 
 from exraft.child_spec import ChildSpec, Restart, Shutdown
+from exraft.codec import encode
 from exraft.names import Role
 
 SideEffect: TypeAlias = Callable[[], object]
@@ -22,6 +24,9 @@ SideEffect: TypeAlias = Callable[[], object]
 
 WriteResult: TypeAlias = tuple[Any, Any] | tuple[Any, Any, Sequence[SideEffect]]
 """`(reply, state)` or `(reply, state, side_effects)`."""
+
+Writer: TypeAlias = Callable[[BinaryIO], object]
+"""Writes a captured state into a file; see `StateMachine.snapshot`."""
 
 
 class NoReply(Enum):
@@ -35,6 +40,27 @@ class NoReply(Enum):
 
 NOREPLY: Final = NoReply.NOREPLY
 """What `handle_read` returns to leave its caller to time out (kept for ports from ExRaft)."""
+
+
+class ReleaseCursor(Enum):
+    """The type of `RELEASE_CURSOR`."""
+
+    RELEASE_CURSOR = "release_cursor"
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def __call__(self) -> None:
+        """Nothing: it is no effect on the world."""
+
+
+RELEASE_CURSOR: Final = ReleaseCursor.RELEASE_CURSOR
+"""Among side effects it says that a snapshot is worthwhile now (Ra's `release_cursor`).
+
+A queue that has just been emptied returns it, for instance: its state is small, and the log that
+led to it is not. Every server hears it, not the leader alone; one that has taken a snapshot not
+long before takes no notice.
+"""
 
 _ABSENT: Any = object()
 
@@ -75,6 +101,7 @@ class StateMachine(ABC):
         The caller gets a copy of the reply. `side_effects` are callables without arguments
         (see `SideEffect`): a leader runs those of entries of the term that it leads, in log
         order, beside its thread, at most once; a failing one is logged and changes nothing.
+        `RELEASE_CURSOR` among them says that a snapshot is worthwhile now.
 
         What it raises is the answer to the caller, with a note that names server and index;
         the command stays in the log as one that did nothing. What is no `Exception`, can't
@@ -102,6 +129,39 @@ class StateMachine(ABC):
         waits for it, so it is logged.
         """
         return state
+
+    def snapshot(self, state: Any) -> Writer:
+        """Capture the state as it is now; return a function that writes it into a file.
+
+        Not required: the state is serialised in one go, here. That takes the server's thread for as
+        long as it lasts, and is reported when a heartbeat would have been due. A big state is
+        better taken in two steps (hashicorp/raft's `FSM.Snapshot` and `FSMSnapshot.Persist`): a
+        cheap capture now, in the server's thread, of what won't change any more - a shallow copy,
+        a persistent map, a list of immutable parts -, and a writer that does the slow rest.
+
+            def snapshot(self, state):
+                items = state.copy()          # the values are never changed in place
+                return lambda file: pickle.dump(items, file, protocol=5)
+
+        The writer is called once, beside the server's thread, while commands are applied: it must
+        not look at anything that they change. It writes bytes into a binary file, which it need
+        not close. What either raises is logged, the log stays as long as it is, and it is tried
+        again later; a caller of `ExRaft.snapshot` gets `SnapshotFailed`. On every server, whenever
+        one of its own is due: so it must not depend on what others do.
+        """
+        data = encode(state)
+        return lambda file: file.write(data)
+
+    def restore(self, file: BinaryIO) -> Any:
+        """Return the state that the writer of `snapshot` has written into `file`.
+
+        Not required if `snapshot` is not. Called when a server starts with a snapshot, after
+        `init`, and when its leader has sent it one, as its own log is too far behind: then beside
+        its thread, and the state that it returns takes the place of the one before. Raising
+        refuses the start, or crashes the server. `file` is read from its start on, and is not to
+        be used after the return.
+        """
+        return pickle.load(file)
 
     # Callbacks that need not do anything are no abstract methods.
 

@@ -5,8 +5,10 @@ Knows every start option with its default and its limits. Must not know what the
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from os import PathLike
 from typing import Any, TypedDict
 
 from exraft.actors.spec import ServerSpec
@@ -34,6 +36,10 @@ class StartOptions(TypedDict, total=False):
     max_uncommitted_bytes: int
     max_restarts: int
     max_seconds: float
+    data_dir: str | PathLike[str] | None
+    snapshot_every: int | None
+    snapshot_bytes: int | None
+    keep_entries: int
 
 
 DEFAULTS: Mapping[str, Any] = {
@@ -49,6 +55,10 @@ DEFAULTS: Mapping[str, Any] = {
     "max_uncommitted_bytes": 64 * 1024 * 1024,
     "max_restarts": 3,
     "max_seconds": 5.0,
+    "data_dir": None,
+    "snapshot_every": 100_000,
+    "snapshot_bytes": 64 * 1024 * 1024,
+    "keep_entries": 10_000,
 }
 
 
@@ -95,7 +105,11 @@ def make_spec(
         )
     for option in ("batch_size", "max_command_bytes", "max_uncommitted_bytes"):
         _check(option, count_fault(given[option], least=1))
-    _check("max_restarts", count_fault(given["max_restarts"], least=0))
+    for option in ("max_restarts", "keep_entries"):
+        _check(option, count_fault(given[option], least=0))
+    for option in ("snapshot_every", "snapshot_bytes"):
+        if given[option] is not None:
+            _check(option, count_fault(given[option], least=1))
     for option in ("dirty_read", "debug"):
         if not isinstance(given[option], bool):
             raise OptionError(f"{option} is True or False, not {given[option]!r}")
@@ -113,12 +127,16 @@ def make_spec(
             batch_size=given["batch_size"],
             min_majority=1 if min_majority is None else min_majority,
             max_uncommitted_bytes=given["max_uncommitted_bytes"],
+            keep_entries=given["keep_entries"],
         ),
         dirty_read=given["dirty_read"],
         debug=given["debug"],
         max_command_bytes=given["max_command_bytes"],
         max_restarts=given["max_restarts"],
         max_seconds=float(given["max_seconds"]),
+        data_dir=_directory(given["data_dir"]),
+        snapshot_every=given["snapshot_every"],
+        snapshot_bytes=given["snapshot_bytes"],
     )
 
 
@@ -150,6 +168,25 @@ def _founders(me: Peer, initial_config: object, transport: Transport) -> tuple[P
         founders.append(peer)
     # All founding members must agree on the order, and this one may not have named itself.
     return tuple(founders) if me in founders else (me, *founders)
+
+
+def _directory(data_dir: object) -> str | None:
+    """An absolute path, so that it stays the same; the disk is not touched."""
+    if data_dir is None:
+        return None
+    path = _path_of(data_dir)
+    if not path or "\0" in path:
+        raise OptionError(f"data_dir={data_dir!r} is no path")
+    return os.path.abspath(path)
+
+
+def _path_of(data_dir: object) -> str:
+    path = os.fspath(data_dir) if isinstance(data_dir, PathLike) else data_dir
+    if not isinstance(path, str):
+        raise OptionError(
+            f"data_dir is a path, such as './data', or None for memory, not {data_dir!r}"
+        )
+    return path
 
 
 def _check(option: str, fault: str | None) -> None:

@@ -64,6 +64,10 @@ class LeaderReply(Reply):
     )
 
 
+class SnapshotReply(Reply):
+    after_timeout = "it harms nothing, and may be taken yet: call again"
+
+
 class Call:
     """Something that a caller waits for."""
 
@@ -165,6 +169,12 @@ class AwaitLeader(Call):
 
 
 class TriggerElection(Call):
+    __slots__ = ()
+
+
+class TakeSnapshot(Call):
+    """Answered with the index of a snapshot that holds all that was applied by then."""
+
     __slots__ = ()
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import random
-import threading
 from collections import deque
 from collections.abc import Iterator
 from functools import partial
@@ -21,7 +20,9 @@ from queue import Empty
 from time import monotonic
 from typing import Any, Final
 
-from exraft.actors import members, watching
+from exraft.actors import ending, members, watching
+from exraft.actors.applying import Applying, Restoring
+from exraft.actors.beside import Beside, current_server, enter
 from exraft.actors.calls import (
     Ask,
     AwaitLeader,
@@ -30,6 +31,7 @@ from exraft.actors.calls import (
     Crash,
     LeaderGone,
     Read,
+    TakeSnapshot,
     Transfer,
     TriggerElection,
     Write,
@@ -38,6 +40,7 @@ from exraft.actors.exits import Exit, Order
 from exraft.actors.mailbox import refuse
 from exraft.actors.process import Process
 from exraft.actors.registry import ActorRegistry
+from exraft.actors.snapshots import Snapshots, Taking
 from exraft.actors.spec import PATIENCE, Tenure, supervisor_name
 from exraft.actors.status import Status, status_of
 from exraft.codec import copy_exception, decode
@@ -45,42 +48,29 @@ from exraft.errors import (
     AlreadyStarted,
     CommandTooLarge,
     DirtyReadDisabled,
+    DiskFull,
     NotSerialisable,
-    OutcomeUnknown,
     Overloaded,
     ServerNotFound,
+    StoreFailed,
     TransferFailed,
 )
 from exraft.machine import make_machine
 from exraft.names import Peer, Role, node
-from exraft.raft import COMMAND, Answer, Config, Entry, Logged, Raft, Refusal
-from exraft.raft.config import decode_config
+from exraft.raft import Answer, Config, Logged, Raft, Refusal
 from exraft.raft.leader import Leader
-from exraft.raft.messages import Append, AppendReply, Header
+from exraft.raft.messages import Append, AppendReply, Header, Install
 from exraft.raft.outcome import Output
-from exraft.replica import Replica, Waiting, error_of
+from exraft.raft.snapshot import Snapshot
+from exraft.replica import Replica, error_of
+
+__all__ = ["RaftServer", "current_server"]
 
 logger = logging.getLogger("exraft.server")
 
 BATCH: Final = 512
 """Messages taken in one turn, so that under load the time still comes (rule 14)."""
-SLICE: Final = 1024
-"""Entries applied in one turn at most."""
 LEVELS: Final = {"warning": logging.WARNING, "error": logging.ERROR}
-MAX_HELD: Final = 100_000
-"""Calls that wait for a replay at most."""
-
-
-class _Here(threading.local):
-    server: Peer | None = None
-
-
-_here = _Here()
-
-
-def current_server() -> Peer | None:
-    """The server whose thread this is, if it is one's."""
-    return _here.server
 
 
 class RaftServer(Process):
@@ -101,17 +91,17 @@ class RaftServer(Process):
         self._interrupted = False
         """Whether it took too long, and is gone on with in the next turn."""
         self._current: Any = None
-        """The message that is being handled, or the call whose entry is being applied."""
-        self._waiting: Waiting[Call] = Waiting()
-        self._applied = 0
-        self._reads: deque[tuple[int, deque[Read]]] = deque()
-        """Confirmed reads that wait for the index to be applied."""
+        """The message that is being handled."""
+        self._turn = spec.options.heartbeat_timeout / 2
+        """Seconds that one turn may deal with callers, so that peers are heard in time."""
+        self._machine = Applying(self, self._me, self._store, tenure.effects, self._turn)
+        self._snapshots = Snapshots(self, spec, self._store, self._machine)
+        self._full: str | None = None
+        """Where there is no room to store anything, if so."""
+        self._look_for_room_at = 0.0
+        self._no_room_for: Snapshot | None = None
+        """A snapshot of which a piece could not be stored; the log tells once."""
         self._await_leader: list[Call] = []
-        self._held: list[Write | Read] = []
-        """Calls that came while an earlier life's entries are replayed."""
-        self._replayed = 0
-        """What an earlier life had committed: its side effects and replies are past (rule 26)."""
-        self._fault: str | None = None
         self._stopping: Order | None = None
         self._stop_by = 0.0
         self._known_leader: Peer | None = None
@@ -120,7 +110,6 @@ class RaftServer(Process):
         self._named = False
         self._why: object = "noproc"
         """The exit reason, as callers are told."""
-        self._replica: Replica | None = None
         self._raft: Raft
         self._out = Output()
         """What the core wants done, and is being done."""
@@ -131,29 +120,33 @@ class RaftServer(Process):
     # The life.
 
     def on_start(self) -> None:
-        _here.server = self._me
+        enter(self._me)
         spec = self._spec
         tenure = self._tenure
+        resumes = tenure.estate.resumes
         replica = Replica(
             make_machine(spec.machine), decode(spec.init_arg), self._me, debug=spec.debug
         )
         store = self._store
         if store.dirty:
             store.sync()
-        self._replayed = store.commit_index
+        if not resumes:
+            self._machine.restore_now(replica)
+        replayed = store.commit_index
         now = monotonic()
-        self._raft = Raft(
+        self._raft = raft = Raft(
             self._me,
             store,
             spec.options,
             random.Random(),
             now,
             spec.founders,
-            resume=tenure.estate.lives > 1,
+            resume=resumes,
             standby=tenure.standby,
         )
-        self._replica = replica
-        if tenure.standby and self._raft.standby:
+        self._machine.begin(raft, replica, replayed)
+        self._snapshots.begin(raft)
+        if tenure.standby and raft.standby:
             logger.warning(
                 "%s starts with an empty store although a living cluster counts it as a member: it"
                 " waits. Take it in again with ExRaft.add_server(leader, %r), or stop all members"
@@ -166,10 +159,15 @@ class RaftServer(Process):
         self._named = True
         # A lone server is candidate and leader before anyone looks: it starts as leader.
         self._settle(now, announce=False)
-        replica.transition(self._raft.state)
+        if self._full is not None:
+            raise self._refusal_without_room()
+        replica.transition(raft.state)
 
     def run(self) -> None:
         raft = self._raft
+        store = self._store
+        machine = self._machine
+        snapshots = self._snapshots
         mailbox = self.actor_inbox
         # It may have hung, and been left behind meanwhile.
         while not self.killed:
@@ -178,7 +176,7 @@ class RaftServer(Process):
                 self._batch.extendleft(reversed(mailbox.take_first(BATCH)))
             else:
                 try:
-                    first = mailbox.get(0.0 if self._busy else raft.deadline - monotonic())
+                    first = mailbox.get(self._idle_for())
                 except Empty:
                     pass
                 else:
@@ -186,32 +184,37 @@ class RaftServer(Process):
                     self._batch.extend(mailbox.take(BATCH - 1))
             self._handle_batch()
             now = monotonic()
-            raft.tick(now)
+            if self._full is None:
+                raft.tick(now)
+            elif now >= self._look_for_room_at:
+                self._look_for_room(now)
             self._settle(now)
-            if self._applied < raft.commit_index:
-                self._apply()
+            if machine.applied < store.commit_index:
+                self._apply(now)
+            if machine.held or snapshots.asked:
+                self._serve_who_waited()
             if self._stopping is not None:
                 self._end_if_ready(now)
 
-    @property
-    def _busy(self) -> bool:
-        """Whether there is something to be done although no message comes."""
-        behind = self._applied < self._raft.commit_index and self._fault is None
-        return behind or bool(self._reads and self._reads[0][0] <= self._applied)
-
-    def _slice_ends(self) -> float:
-        """Until when this turn may deal with callers, so that peers are heard in time."""
-        return monotonic() + self._spec.options.heartbeat_timeout / 2
+    def _idle_for(self) -> float:
+        """Seconds until there is something to be done, if no message comes."""
+        machine = self._machine
+        if self._full is not None:
+            return self._look_for_room_at - monotonic()
+        if machine.applied < self._store.commit_index and machine.goes_on or machine.readable:
+            return 0.0
+        return self._raft.deadline - monotonic()
 
     def _handle_batch(self) -> None:
         """Should a message end this life, the next one gets the rest."""
         now = monotonic()
-        until = self._slice_ends()
+        until = now + self._turn
         batch = self._batch
+        handle = self._handle if self._full is None else self._handle_without_room
         self._interrupted = False
         while batch and not self.killed:
             item = self._current = batch.popleft()
-            self._handle(item, now)
+            handle(item, now)
             if monotonic() >= until:
                 self._interrupted = bool(batch)
                 break
@@ -225,6 +228,8 @@ class RaftServer(Process):
             self._write(item, now)
         elif kind is Read:
             self._read(item, now)
+        elif kind is Install:
+            self._take_piece(item, now)
         elif isinstance(item, Header):
             self._raft.step(item, now)  # type: ignore[arg-type]
         elif kind is Change:
@@ -239,6 +244,10 @@ class RaftServer(Process):
             self._tell_leader()
         elif kind is Ask:
             item.reply.set(self._tell_about(item.what))
+        elif kind is TakeSnapshot:
+            self._snapshots.ask(item)
+        elif isinstance(item, Beside):
+            self._done_beside(item, now)
         elif kind is LeaderGone:
             self._raft.leader_gone(item.peer, now)
         elif kind is Crash:
@@ -251,13 +260,14 @@ class RaftServer(Process):
     def _write(self, call: Write, now: float) -> None:
         """Refuse what this server can't log; log the rest (rule 13: never what it can't decode)."""
         raft = self._raft
-        replica = self._replica
+        machine = self._machine
+        replica = machine.replica
         assert replica is not None
         if type(raft.role) is not Leader:
             self._refuse(call, raft.refusal())
             return
-        if self._applied < self._replayed:
-            self._hold(call)
+        if machine.applied < machine.replayed:
+            machine.hold(call)
             return
         if not call.take():
             return
@@ -285,113 +295,109 @@ class RaftServer(Process):
         if isinstance(outcome, Refusal):
             self._refuse(call, outcome)
         else:
-            self._waiting.add(raft.term, outcome, call)
-
-    def _hold(self, call: Write | Read) -> None:
-        """Until what an earlier life had applied is applied again."""
-        if self._fault is not None:
-            call.reply.fail(OutcomeUnknown(self._fault, maybe_applied=False))
-        elif len(self._held) < MAX_HELD:
-            self._held.append(call)
-        else:
-            call.reply.fail(Overloaded("the server replays its log: call again in a moment"))
+            machine.waiting.add(raft.term, outcome, call)
 
     def _read(self, call: Read, now: float) -> None:
+        machine = self._machine
         if not call.dirty:
             self._raft.read(call, now)
         elif not self._spec.dirty_read:
             call.reply.fail(DirtyReadDisabled())
-        elif self._applied < self._replayed:
-            self._hold(call)
+        elif machine.applied < machine.replayed:
+            machine.hold(call)
         else:
-            assert self._replica is not None
-            self._replica.read(call.query, call)
+            assert machine.replica is not None
+            machine.replica.read(call.query, call)
 
-    def _apply(self) -> None:
-        """Apply what is committed, in slices: messages and heartbeats come in between."""
-        if self._fault is not None:
+    # The machine.
+
+    def _apply(self, now: float) -> None:
+        """Let the machine get on, as far as one turn goes."""
+        machine = self._machine
+        raft = self._raft
+        if self._full is not None:
             return
-        raft = self._raft
-        replica = self._replica
-        assert replica is not None
-        until = self._slice_ends()
-        count = min(SLICE, raft.commit_index - self._applied)
-        index = self._applied
-        waiting = self._waiting
-        for entry in self._store.slice(index + 1, count):
-            index += 1
-            call = self._current = waiting.take(entry.term, index)
-            if entry.kind == COMMAND:
-                if type(call) is Write and call.decoded:
-                    command = call.command
-                else:
-                    try:
-                        command = decode(entry.data)
-                    except (MemoryError, RecursionError):
-                        raise
-                    except BaseException as error:
-                        if self.killed:
-                            raise  # The fence's SystemExit.
-                        self._halt(index, call, error)
-                        return
-                effects = replica.write(index, command, call)
-            else:
-                effects = replica.configure(decode_config(entry.data))
-                if call is not None:
-                    call.reply.set(None)
-            self._applied = index
-            if effects and self._may_run_effects(index, entry):
-                self._tenure.effects.run(effects)
-            if monotonic() >= until:
-                break
-        self._current = None
-        if self._reads:
-            self._answer_reads()
-        if self._held and self._applied >= self._replayed:
+        try:
+            machine.apply()
+        except DiskFull as error:
+            self._has_no_room(error, now)
+            self._settle(now)
+        if machine.fault is not None and not raft.halted:
+            raft.halt(now)
+            self._settle(now)
+            machine.refuse_all()
+        if self._snapshots.due:
+            self._snapshots.take()
+
+    def _serve_who_waited(self) -> None:
+        """For the machine to get so far, or for a snapshot."""
+        machine = self._machine
+        if machine.held and machine.applied >= machine.replayed:
             # Before those that came later.
-            self._batch.extendleft(reversed(self._held))
-            self._held = []
+            self._batch.extendleft(reversed(machine.take_held()))
             self._interrupted = True
+        if self._snapshots.due:
+            self._snapshots.take()
 
-    def _may_run_effects(self, index: int, entry: Entry) -> bool:
-        """Only of the term that this server leads, and never twice (rule 26)."""
-        raft = self._raft
-        leads = entry.term == raft.term and type(raft.role) is Leader
-        return leads and index > self._replayed and not self.killed
+    def _done_beside(self, job: Beside, now: float) -> None:
+        if isinstance(job, Restoring):
+            self._machine.restored(job)
+            self._snapshots.count_anew()
+        elif isinstance(job, Taking):
+            self._snapshots.taken(job, now)
 
-    def _answer_reads(self) -> None:
-        assert self._replica is not None
-        until = self._slice_ends()
-        while self._reads and self._reads[0][0] <= self._applied:
-            calls = self._reads[0][1]
-            while calls:
-                # Only then taken off: should it end this life, its caller is told.
-                self._replica.read(calls[0].query, calls[0])
-                calls.popleft()
-                if monotonic() >= until:
-                    return
-            self._reads.popleft()
+    def _take_piece(self, message: Install, now: float) -> None:
+        """A piece of a snapshot for which there is no room is as good as lost: it is sent again."""
+        try:
+            self._raft.step(message, now)
+        except DiskFull as error:
+            if self._no_room_for != message.snapshot:
+                self._no_room_for = message.snapshot
+                logger.error("%s can't take the snapshot of its leader: %s", self._me, error)
+        else:
+            self._no_room_for = None
 
-    def _halt(self, index: int, call: Call | None, error: BaseException) -> None:
-        """An entry can't be decoded: stop applying and leading, and say so (rule 13)."""
-        self._fault = (
-            f"the command at index {index} can't be decoded: {type(error).__name__}: {error}."
-            " Is its class importable here, and the same as where it was written?"
+    # A full disk.
+
+    def _handle_without_room(self, item: Any, now: float) -> None:
+        """Deaf to its peers: whatever it would answer them it could not keep."""
+        if isinstance(item, Header | LeaderGone):
+            return
+        if isinstance(item, Write | Change | Transfer | TriggerElection) or (
+            isinstance(item, Read) and not item.dirty
+        ):
+            item.reply.fail(self._refusal_without_room())
+        else:
+            self._handle(item, now)
+
+    def _refusal_without_room(self) -> DiskFull:
+        assert self._full is not None
+        return DiskFull(
+            self._full,
+            f"{self._me} has no room to store anything, and takes part in nothing: free some, and"
+            " it goes on by itself",
         )
-        logger.error("%s applies nothing any more: %s", self._me, self._fault)
-        if call is not None:
-            call.reply.fail(OutcomeUnknown(self._fault))
-        self._raft.halt(monotonic())
-        self._settle(monotonic())
-        why = f"{self._me} stopped applying: {self._fault}"
-        for each in self._waiting:
-            each.reply.fail(OutcomeUnknown(why))
-        self._waiting.clear()
-        unread = [read for _, reads in self._reads for read in reads]
-        for held in (*unread, *self._held):
-            held.reply.fail(OutcomeUnknown(why, maybe_applied=False))
-        self._reads.clear()
-        self._held.clear()
+
+    def _has_no_room(self, error: DiskFull, now: float) -> None:
+        """Nothing was stored, and nothing of it was promised: lead no more, and wait for room."""
+        self._full = error.path
+        self._look_for_room_at = now + self._spec.options.heartbeat_timeout
+        logger.error("%s leads and follows no more, until there is room: %s", self._me, error)
+        self._raft.pause(now)
+        self._machine.refuse_reads(self._refusal_without_room)
+
+    def _look_for_room(self, now: float) -> None:
+        store = self._store
+        mark = store.mark()
+        try:
+            store.sync()
+            store.note_commit()
+        except DiskFull:
+            self._look_for_room_at = now + self._spec.options.heartbeat_timeout
+            return
+        logger.warning("%s has room in %s again, and goes on", self._me, self._full)
+        self._full = None
+        self._raft.stored(mark, now)
 
     # What the core wants done.
 
@@ -399,6 +405,7 @@ class RaftServer(Process):
         """Carry it out, in the order that `exraft.raft.outcome.Output` states."""
         raft = self._raft
         store = self._store
+        machine = self._machine
         send = self._transport.send
         me = self._me
         while True:
@@ -406,11 +413,18 @@ class RaftServer(Process):
             out = self._out = raft.take()
             for to, message in out.early:
                 send(me, to, message)
-            dirty = store.dirty
+            dirty = store.dirty and self._full is None
             if dirty:
                 mark = store.mark()
-                store.sync()
-                raft.stored(mark, now)
+                try:
+                    store.sync()
+                except DiskFull as error:
+                    self._has_no_room(error, now)
+                else:
+                    raft.stored(mark, now)
+            if self._full is not None:
+                # It promises what is not stored (rule 2).
+                out.late.clear()
             # Before a vote of it is sent: from its first ballot on it may have promised something.
             if raft.config is not self._known_config and raft.term:
                 self._known_config = raft.config
@@ -420,21 +434,21 @@ class RaftServer(Process):
             for answer in out.answers:
                 self._pass_on(answer)
             for confirmed in out.confirmed:
-                self._reads.append((confirmed.index, deque(confirmed.tickets)))
+                machine.confirmed(confirmed.index, confirmed.tickets)
             for severity, text in out.reports:
                 logger.log(LEVELS[severity], "%s", text)
             if announce:
-                assert self._replica is not None
+                assert machine.replica is not None
                 for role in out.roles:
                     self._log_role(role)
-                    self._replica.transition(role)
+                    machine.replica.transition(role)
             # Only what was stored, and a new role, give the core more to say.
             if not dirty and not out.roles:
                 break
         if raft.leader != self._known_leader:
             self._follow(raft.leader)
-        if self._reads:
-            self._answer_reads()
+        if machine.readable:
+            machine.answer_reads()
 
     def _log_role(self, role: Role) -> None:
         level = logging.INFO if self._spec.debug else logging.DEBUG
@@ -448,10 +462,10 @@ class RaftServer(Process):
         if isinstance(outcome, Refusal):
             self._refuse(call, outcome)
         elif isinstance(outcome, Logged):
-            if outcome.index <= self._applied:
+            if outcome.index <= max(self._machine.applied, self._store.base_index):
                 call.reply.set(None)
             else:
-                self._waiting.add(outcome.term, outcome.index, call)
+                self._machine.waiting.add(outcome.term, outcome.index, call)
         elif type(call) is not Transfer:
             call.reply.set(None)
         elif outcome.leader is not None:
@@ -521,7 +535,7 @@ class RaftServer(Process):
         assert self._stopping is not None
         raft = self._raft
         handing_over = type(raft.role) is Leader and raft.role.transfer.to is not None
-        finishing = type(raft.role) is not Leader and bool(self._waiting)
+        finishing = type(raft.role) is not Leader and bool(self._machine.waiting)
         if now >= self._stop_by or not (handing_over or finishing):
             raise Exit(self._stopping.reason)
 
@@ -532,17 +546,29 @@ class RaftServer(Process):
     def on_failure(self, exception_type: Any, exception_value: Any, traceback: Any) -> None:
         reason = exception_value.reason if type(exception_value) is Exit else exception_value
         self._why = copy_reason(reason)
+        if isinstance(reason, StoreFailed):
+            self._end_supervisor(reason)
         self._terminate(reason)
 
+    def _end_supervisor(self, failure: StoreFailed) -> None:
+        """No other life can have this store: only another process may, which verifies it."""
+        logger.error(
+            "%s is not started again in this process, as its store has failed: %s. Look at the"
+            " disk, then start it in a new process, which verifies what is stored",
+            self._me,
+            failure,
+        )
+        if self.ancestors:
+            ending.send(self.ancestors[0], Order("shutdown", None))
+
     def _terminate(self, reason: object) -> None:
-        if self._replica is not None:
-            self._replica.terminate(reason)
+        if self._machine.replica is not None:
+            self._machine.replica.terminate(reason)
 
     def about_to_close(self) -> None:
         """Answer who waits; keep the name, and what was never handled, for the next life."""
         tenure = self._tenure
-        if self._watch is not None:
-            self._watch.cancel()
+        self._end_what_runs_beside()
         # Not a method: whoever holds the reference of a dead server shall not hold its state.
         self.actor_inbox.undelivered = partial(_give_to_successor, self._me.name, self._why)
         for call in self._calls():
@@ -553,18 +579,23 @@ class RaftServer(Process):
             except AlreadyStarted as error:
                 # Somebody has taken the name away from it, and the next life will not get it.
                 logger.error("%s can't keep its name: %s", self._me, error)
-        for item in (*self._held, *self._batch):
+        for item in (*self._machine.held, *self._batch):
             if isinstance(item, Call):
                 # At once, as they came before those that wait in the mailbox.
                 _give_to_successor(self._me.name, self._why, item)
             else:
                 self.hand_back([item])
 
+    def _end_what_runs_beside(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+        self._machine.end()
+        self._snapshots.end()
+
     def left_behind(self) -> None:
         """Its thread hangs: tell who waits for it, from another one."""
         super().left_behind()
-        if self._watch is not None:
-            self._watch.cancel()
+        self._end_what_runs_beside()
         # At once: the next life may be long in coming.
         self._store.fence()
         # Nor is anybody to wait for its side effects now.
@@ -575,7 +606,7 @@ class RaftServer(Process):
         for call in self._some_calls():
             call.abandon("killed")
         # What it has taken and never looked at. Should it wake up meanwhile, each is got by one.
-        for items in (self._batch, self._held):
+        for items in (self._batch, self._machine.held):
             while True:
                 try:
                     item = items.pop()
@@ -598,12 +629,11 @@ class RaftServer(Process):
         """Everyone who waits for something that this life has begun."""
         if isinstance(self._current, Call):
             yield self._current
-        yield from self._waiting
-        for _, reads in self._reads:
-            yield from reads
+        yield from self._machine.calls()
+        yield from self._snapshots.calls()
         yield from self._await_leader
         tickets = self._out.tickets()
-        if self._replica is not None:
+        if self._machine.replica is not None:
             tickets += self._raft.tickets()
         yield from (call for call in tickets if isinstance(call, Call))
 
@@ -618,20 +648,28 @@ class RaftServer(Process):
         if what == "ping":
             return "pong"
         if what == "log":
-            return self._store.slice(1, self._store.last_index)
+            first = self._store.base_index + 1
+            return first, self._store.slice(first, self._store.last_index)
         return self._status()
 
     def _status(self) -> Status:
+        machine = self._machine
         return status_of(
             self._raft,
+            self._store,
             now=monotonic(),
-            applied=self._applied,
+            applied=machine.applied,
             queued=self.actor_inbox.qsize(),
-            writes=len(self._waiting),
-            reads=sum(len(reads) for _, reads in self._reads),
+            writes=len(machine.waiting),
+            reads=machine.reads,
             side_effects=self._tenure.effects.queued,
             restarts=self._tenure.estate.lives - 1,
-            fault=self._fault,
+            fault=machine.fault,
+            storage=self._tenure.estate.place,
+            storage_full=self._full is not None,
+            syncs=self._tenure.estate.syncs,
+            snapshotting=self._snapshots.taking,
+            replaying=max(0, machine.replayed - machine.applied),
         )
 
 

@@ -6,10 +6,11 @@ know how a life is started or judged: that is its supervisor's business.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import pykka
 
@@ -18,10 +19,11 @@ from exraft.actors.effects import Effects
 from exraft.actors.exits import Exit
 from exraft.actors.registry import ActorRegistry, Reservation
 from exraft.actors.transport import Transport
+from exraft.errors import OptionError
 from exraft.machine import MachineFactory
 from exraft.names import Peer
 from exraft.raft import Options
-from exraft.storage import MemoryStore
+from exraft.storage import DiskStore
 from exraft.storage.memory import LentStore
 
 PATIENCE: Final = 5.0
@@ -45,6 +47,10 @@ class ServerSpec:
     max_command_bytes: int = 4 * 1024 * 1024
     max_restarts: int = 3
     max_seconds: float = 5.0
+    data_dir: str | None = None
+    """An absolute path; None if the store is in memory."""
+    snapshot_every: int | None = 100_000
+    snapshot_bytes: int | None = 64 * 1024 * 1024
 
     @property
     def supervisor_name(self) -> str:
@@ -61,6 +67,21 @@ def supervisor_name(name: str) -> str:
     return f":ExRaft.Supervisor.{name[1:]}"
 
 
+class Owner(Protocol):
+    """Who keeps a server's store, and lends it to one life at a time.
+
+    `open` comes before the first life that a supervisor starts, `close` when the supervisor has
+    ended; both do nothing if it is so already.
+    """
+
+    @property
+    def store_id(self) -> str: ...
+    def open(self) -> None: ...
+    def lend(self) -> LentStore: ...
+    def peek(self) -> LentStore | None: ...
+    def close(self) -> None: ...
+
+
 class Estate:
     """What belongs to a server's child spec: it outlives its lives, and its supervisors too.
 
@@ -68,15 +89,75 @@ class Estate:
 
     Attributes:
         lives: how many it has had, the present one included.
+        resumes: whether the present life follows another that has left the store just as it is
+            (rule 27): not if it was read from a disk since.
     """
 
-    __slots__ = ("lives", "spec", "store", "transport")
+    __slots__ = ("_lock", "lives", "resumes", "spec", "store", "transport")
 
-    def __init__(self, spec: ServerSpec, store: MemoryStore, transport: Transport) -> None:
+    def __init__(self, spec: ServerSpec, store: Owner, transport: Transport) -> None:
         self.spec = spec
         self.store = store
         self.transport = transport
         self.lives = 0
+        self.resumes = False
+        self._lock = Lock()
+
+    @property
+    def place(self) -> str:
+        """Where the store is."""
+        return self.store.path if isinstance(self.store, DiskStore) else "memory"
+
+    @property
+    def syncs(self) -> int:
+        """How often anything of the log was synced; in memory nothing is."""
+        return self.store.syncs if isinstance(self.store, DiskStore) else 0
+
+    def open(self) -> None:
+        """A supervisor is about to start its first life.
+
+        Raises:
+            OptionError: no directory can be made of `data_dir`.
+            StorageError: the store can't be used, which is another's or damaged, for instance.
+        """
+        with self._lock:
+            if self.spec.data_dir is not None:
+                _make_directory(self.spec.data_dir)
+            self.store.open()
+            self.resumes = not isinstance(self.store, DiskStore) and self.lives > 0
+
+    def lend(self) -> LentStore:
+        """Lend the store to a life that begins.
+
+        Raises:
+            StoreFailed: it has failed in the hands of an earlier one.
+        """
+        with self._lock:
+            lent = self.store.lend()
+            self.lives += 1
+            return lent
+
+    def take_back(self, lent: LentStore | None) -> None:
+        """A supervisor has ended, of which `lent` was the last hold.
+
+        Nothing happens if that is not the newest: should the supervisor have been given up, another
+        may have the store.
+        """
+        with self._lock:
+            if self.store.peek() is lent:
+                members.ended(self.spec.peer)
+                self.store.close()
+
+
+def _make_directory(path: str) -> None:
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise OptionError(
+            f"data_dir={path!r} is no directory, and can't be made one: {error.strerror}"
+        ) from None
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        raise OptionError(f"data_dir={path!r}: this process may not write there")
 
 
 class Tenure:
@@ -100,9 +181,10 @@ class Tenure:
         "_kept",
         "_lent",
         "_lock",
+        "_opened",
+        "_reservation",
         "effects",
         "estate",
-        "_reservation",
         "grace",
         "standby",
     )
@@ -118,6 +200,7 @@ class Tenure:
         self._lock = Lock()
         self._lent: LentStore | None = None
         """What its present life holds; `None` before the first."""
+        self._opened = False
         self._closed = False
 
     def begin_life(self) -> LentStore:
@@ -125,17 +208,21 @@ class Tenure:
 
         Raises:
             Exit: the tenure is closed.
+            OptionError, StorageError: there is no store.
         """
         estate = self.estate
         with self._lock:
             if self._closed:
                 raise Exit("killed")
             if self._lent is None:
+                estate.open()
+                self._opened = True
                 self.standby = members.is_forgotten(
                     estate.spec.peer, estate.store.store_id, self._kept
                 )
-            estate.lives += 1
-            self._lent = estate.store.lend()
+            else:
+                estate.resumes = True
+            self._lent = estate.lend()
             return self._lent
 
     def keep_name(self, ref: pykka.ActorRef[Any]) -> None:
@@ -166,15 +253,14 @@ class Tenure:
         """
         with self._lock:
             self._closed = True
-            if self._lent is None:
-                return True
             lent = self._lent
             if self._reservation is not None:
                 self._reservation.free()
                 self._reservation = None
-        # Its own hold only: should this supervisor have been given up, another may hold the store.
-        lent.fence()
-        store = self.estate.store
-        if store.peek() is lent:
-            members.ended(self.estate.spec.peer)
+        if lent is not None:
+            # Its own hold only: should this supervisor have been given up, another may hold the
+            # store.
+            lent.fence()
+        if self._opened:
+            self.estate.take_back(lent)
         return self.effects.close(self.grace)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from exraft.names import Peer, Role
 from exraft.raft import Config, Raft
 from exraft.raft.leader import Leader
+from exraft.raft.snapshot import Snapshot
+from exraft.storage.memory import LentStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,7 @@ class PeerStatus:
         inflight: appends under way.
         heard_ago: seconds since its last answer.
         stranger: it has come back with another store and counts for nothing; add it again.
+        snapshot: while it is sent one, `(index, bytes acknowledged, bytes in all)`.
     """
 
     match_index: int
@@ -32,6 +35,7 @@ class PeerStatus:
     inflight: int
     heard_ago: float
     stranger: bool
+    snapshot: tuple[int, int, int] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,15 @@ class Status:
         cluster: the cluster's id; empty until the first commit.
         store_id: the id of the server's store.
         commit_index, applied_index, last_index: how far its log is committed, applied, written.
+        first_index: of the first entry that its log still holds, or will hold.
         log_entries, log_bytes: the size of its log.
+        storage: the directory in which it stores; `"memory"` if it does not.
+        storage_full: there is no room: it takes part in nothing until there is some.
+        syncs: how often anything of its log was synced; 0 in memory.
+        snapshot_index, snapshot_bytes: its newest snapshot; 0 if there is none.
+        snapshotting: whether one is being taken.
+        receiving: while its leader sends it one, `(index, bytes received, bytes in all)`.
+        replaying: entries that an earlier life had applied, and this one has not yet.
         uncommitted_bytes: bytes of commands that wait for a quorum (leader).
         queue_length: messages and calls that wait in its mailbox.
         waiting_writes, waiting_reads: calls that wait for the log, or for a round of confirmation.
@@ -71,8 +83,17 @@ class Status:
     commit_index: int
     applied_index: int
     last_index: int
+    first_index: int
     log_entries: int
     log_bytes: int
+    storage: str
+    storage_full: bool
+    syncs: int
+    snapshot_index: int
+    snapshot_bytes: int
+    snapshotting: bool
+    receiving: tuple[int, int, int] | None
+    replaying: int
     uncommitted_bytes: int
     queue_length: int
     waiting_writes: int
@@ -87,6 +108,7 @@ class Status:
 
 def status_of(
     raft: Raft,
+    store: LentStore,
     *,
     now: float,
     applied: int,
@@ -96,6 +118,11 @@ def status_of(
     side_effects: int,
     restarts: int,
     fault: str | None,
+    storage: str,
+    storage_full: bool,
+    syncs: int,
+    snapshotting: bool,
+    replaying: int,
 ) -> Status:
     """The status of the server that drives `raft`; the rest is what only the driver knows."""
     leader = raft.role if type(raft.role) is Leader else None
@@ -107,12 +134,21 @@ def status_of(
         config=raft.config,
         config_index=raft.config_index,
         cluster=raft.cluster,
-        store_id=raft.store.store_id,
+        store_id=store.store_id,
         commit_index=raft.commit_index,
         applied_index=applied,
         last_index=raft.last_index,
-        log_entries=raft.last_index,
-        log_bytes=raft.store.size,
+        first_index=store.base_index + 1,
+        log_entries=store.last_index - store.base_index,
+        log_bytes=store.size,
+        storage=storage,
+        storage_full=storage_full,
+        syncs=syncs,
+        snapshot_index=store.snapshot.index if store.snapshot else 0,
+        snapshot_bytes=store.snapshot.size if store.snapshot else 0,
+        snapshotting=snapshotting,
+        receiving=_part(*store.received) if store.received else None,
+        replaying=replaying,
         uncommitted_bytes=leader.uncommitted_bytes if leader else 0,
         queue_length=queued,
         waiting_writes=writes,
@@ -130,7 +166,14 @@ def status_of(
                 inflight=progress.inflight,
                 heard_ago=max(0.0, now - progress.heard),
                 stranger=progress.stranger,
+                snapshot=_part(progress.sending.snapshot, progress.sending.held)
+                if progress.sending
+                else None,
             )
             for peer, progress in (leader.peers.items() if leader else ())
         },
     )
+
+
+def _part(snapshot: Snapshot, held: int) -> tuple[int, int, int]:
+    return snapshot.index, held, snapshot.size

@@ -7,10 +7,12 @@ out, so that an actor, a simulator and a test run the very same code.
 
 from exraft.raft.config import Config, quorum
 from exraft.raft.core import Options, Raft
-from exraft.raft.log import COMMAND, CONFIG, Entry, Mark, Store
+from exraft.raft.log import COMMAND, CONFIG, DamagedSnapshot, Entry, Mark, Store
 from exraft.raft.messages import (
     Append,
     AppendReply,
+    Install,
+    InstallReply,
     Message,
     PreVote,
     PreVoteReply,
@@ -21,6 +23,7 @@ from exraft.raft.messages import (
     VoteReply,
 )
 from exraft.raft.outcome import Answer, Confirmed, Done, Logged, Outcome, Output, Refusal
+from exraft.raft.snapshot import Snapshot, SnapshotReader
 
 __all__ = [
     "COMMAND",
@@ -31,7 +34,10 @@ __all__ = [
     "Config",
     "Confirmed",
     "Done",
+    "DamagedSnapshot",
     "Entry",
+    "Install",
+    "InstallReply",
     "Logged",
     "Mark",
     "Message",
@@ -44,6 +50,8 @@ __all__ = [
     "Reach",
     "ReachReply",
     "Refusal",
+    "Snapshot",
+    "SnapshotReader",
     "Store",
     "TimeoutNow",
     "Vote",

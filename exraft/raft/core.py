@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING
 from exraft.names import Peer, Role
 from exraft.raft.candidate import Candidate
 from exraft.raft.config import Config, config_entry, decode_config, quorum
-from exraft.raft.follower import Follower, refuse_append
+from exraft.raft.follower import Follower, answer_install, refuse_append
 from exraft.raft.leader import Leader
 from exraft.raft.log import CONFIG, Entry, Mark, Store
 from exraft.raft.messages import (
     Append,
     AppendReply,
+    Install,
+    InstallReply,
     Message,
     PreVote,
     PreVoteReply,
@@ -33,8 +35,9 @@ from exraft.raft.messages import (
     Vote,
     VoteReply,
 )
-from exraft.raft.nonsense import Nonsense, check_header, read_configs
+from exraft.raft.nonsense import Nonsense, check_header, check_install, read_configs
 from exraft.raft.outcome import Answer, Outcome, Output, Refusal, Ticket
+from exraft.raft.snapshot import Snapshot
 from exraft.raft.voting import answer_pre_vote, answer_vote
 
 if TYPE_CHECKING:
@@ -42,6 +45,9 @@ if TYPE_CHECKING:
     import random
 
 NEVER = float("inf")
+
+MOST_KEPT = 16
+"""How many times `keep_entries` a leader keeps for those who are there and behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +63,12 @@ class Options:
     """Most bytes of entries in one append that holds more than one."""
     min_majority: int = 1
     max_uncommitted_bytes: int = 64 * 1024 * 1024
+    keep_entries: int = 10_000
+    """Entries that stay in the log although a snapshot holds them, for those who are behind."""
+    keep_bytes: int = 128 * 1024 * 1024
+    """Most bytes of the log that are kept for that."""
+    snapshot_chunk_bytes: int = 256 * 1024
+    """The largest piece in which a snapshot is sent."""
 
 
 class Raft:
@@ -109,6 +121,8 @@ class Raft:
         # The configurations in the log: those in force since, the last of them in force now. Below
         # them the founders', as if it stood at index 0 (rule 15).
         self.configs: list[tuple[int, Config]] = [(0, Config(voters=tuple(founders)))]
+        if store.snapshot is not None and store.snapshot.config_index <= store.base_index:
+            self.configs = [(store.snapshot.config_index, store.snapshot.config)]
         for index, entry in store.configs():
             self.configs.append((index, decode_config(entry.data)))
         self.cluster = ""
@@ -157,6 +171,9 @@ class Raft:
     @property
     def config_place(self) -> tuple[int, int]:
         """Term and index of the configuration in force: the greater, the newer."""
+        snapshot = self.store.snapshot
+        if snapshot is not None and self.config_index < self.store.base_index:
+            return snapshot.config_term, self.config_index
         return self.store.term_at(self.config_index), self.config_index
 
     @property
@@ -262,8 +279,12 @@ class Raft:
                 self._on_timeout_now(message)
             elif isinstance(message, Reach):
                 self._on_reach(message)
-            else:
+            elif isinstance(message, ReachReply):
                 self._on_reach_reply(message)
+            elif isinstance(message, Install):
+                self._on_install(message)
+            else:
+                self._on_install_reply(message)
         except Nonsense as nonsense:
             self.report("error", f"{message.sender} sends {nonsense}: dropped")
 
@@ -314,8 +335,12 @@ class Raft:
 
     def halt(self, now: float) -> None:
         """Stop leading, and never campaign again: this server can't apply its log (rule 13)."""
-        self.now = now
         self.halted = True
+        self.pause(now)
+
+    def pause(self, now: float) -> None:
+        """Stop leading or campaigning: this server can't store anything for the time being."""
+        self.now = now
         if self.state is not Role.FOLLOWER:
             self.become_follower(self.term, None)
 
@@ -331,7 +356,7 @@ class Raft:
         A mark whose last entry was truncated or replaced since counts for nothing (rule 10).
         """
         self.now = now
-        if mark.last_index <= self.last_index and (
+        if self.store.base_index <= mark.last_index <= self.last_index and (
             self.store.term_at(mark.last_index) == mark.last_term
         ):
             self.durable_index = max(self.durable_index, mark.last_index)
@@ -341,6 +366,47 @@ class Raft:
         """Pack what this batch of messages brought: one answer or append a peer, if it can be."""
         self.now = now
         self.role.flush()
+
+    def snapshot_at(self, index: int) -> Snapshot:
+        """What a snapshot of what was applied up to `index` says; its size is not known yet."""
+        store = self.store
+        place, term, config = 0, 0, self.configs[0][1]
+        if store.snapshot is not None:
+            before = store.snapshot
+            place, term, config = before.config_index, before.config_term, before.config
+        newest: Entry | None = None
+        for at, entry in store.configs():
+            if place < at <= index:
+                place, newest = at, entry
+        if newest is not None:
+            term, config = newest.term, decode_config(newest.data)
+        return Snapshot(index, store.term_at(index), config, place, term)
+
+    def compact(self, now: float) -> None:
+        """Cut the log where the newest snapshot holds it (rule 24).
+
+        Some of it is kept for those who are behind, more for those whom this leader hears; bounded
+        in entries and bytes.
+        """
+        self.now = now
+        store = self.store
+        if store.snapshot is None:
+            return
+        index = store.snapshot.index
+        upto = index - self.options.keep_entries
+        if type(self.role) is Leader:
+            upto = self.role.spared(upto, index - MOST_KEPT * max(self.options.keep_entries, 1))
+        upto = max(upto, store.base_index)
+        size = store.size - sum(len(entry.data) for entry in self._kept(upto))
+        while upto < index and size > self.options.keep_bytes:
+            upto += 1
+            size -= len(store.slice(upto, 1)[0].data)
+        if upto > store.base_index:
+            store.cut(upto)
+
+    def _kept(self, upto: int) -> Sequence[Entry]:
+        first = self.store.base_index + 1
+        return self.store.slice(first, upto - first + 1)
 
     def tickets(self) -> list[Ticket]:
         """Who waits for an answer of the core: for a driver that must give up."""
@@ -365,24 +431,37 @@ class Raft:
         """
         if not self.cluster or isinstance(message, Reach | ReachReply):
             return False
-        return bool(message.cluster) or isinstance(message, Append)
+        return bool(message.cluster) or isinstance(message, Append | Install)
 
     def _on_append(self, message: Append) -> None:
         if message.term < self.term:
             # Answered with the higher term: its sender steps down, and nobody is stuck (rule 4).
             self.send(message.sender, refuse_append(self, message))
             return
+        configs = read_configs(message)
+        if follower := self._follow(message):
+            follower.on_append(message, configs)
+
+    def _on_install(self, message: Install) -> None:
+        if message.term < self.term:
+            self.send(message.sender, answer_install(self, message, 0))
+            return
+        check_install(message)
+        if follower := self._follow(message):
+            follower.on_install(message)
+
+    def _follow(self, message: Append | Install) -> Follower | None:
+        """Follow who sends it, unless this server itself leads that term."""
         if message.term == self.term and self.state is Role.LEADER:
             self.report(
                 "error",
                 f"{message.sender} claims to lead term {self.term}, which {self.me} leads: dropped",
             )
-            return
-        configs = read_configs(message)
+            return None
         if message.term > self.term or type(self.role) is not Follower:
             self.become_follower(message.term, message.sender)
         assert type(self.role) is Follower
-        self.role.on_append(message, configs)
+        return self.role
 
     def _on_append_reply(self, message: AppendReply) -> None:
         # Answers of servers outside the configuration count for nothing (rule 19).
@@ -392,6 +471,14 @@ class Raft:
             self.become_follower(message.term, None)
         elif message.term == self.term:
             self.role.on_append_reply(message)
+
+    def _on_install_reply(self, message: InstallReply) -> None:
+        if type(self.role) is not Leader or message.sender not in self.role.peers:
+            return
+        if message.term > self.term:
+            self.become_follower(message.term, None)
+        elif message.term == self.term:
+            self.role.on_install_reply(message)
 
     def _on_pre_vote_reply(self, message: PreVoteReply) -> None:
         if not message.granted and message.term > self.term:
@@ -511,11 +598,30 @@ class Raft:
         while self.configs[-1][0] >= first:
             self.configs.pop()
 
+    def install(self) -> None:
+        """Let the snapshot that was received take the place of the log (rule 23).
+
+        Raises:
+            DamagedSnapshot: it is not what it should be.
+        """
+        committed = self.commit_index
+        self.store.install()
+        snapshot = self.store.snapshot
+        assert snapshot is not None
+        # Of what was here, a loss of all that is not synced yet leaves that much alone.
+        self.durable_index = min(self.durable_index, committed)
+        self.configs = [(snapshot.config_index, snapshot.config)]
+        self._settle_configs()
+
     def set_commit(self, index: int) -> None:
         """Commit up to `index`; never back (rule 8)."""
         if index > self.store.commit_index:
             self.store.set_commit(index)
             self._settle_configs()
+            received = self.store.received
+            if received is not None and received[0].index <= index:
+                # It has been overtaken.
+                self.store.forget_received()
 
     def _settle_configs(self) -> None:
         while len(self.configs) > 1 and self.configs[1][0] <= self.commit_index:

@@ -1,6 +1,6 @@
 """A server that follows, and asks for pre-votes when it hears no leader.
 
-Knows how a log is made to agree with the leader's (rules 7, 8 and 11) and when a follower doubts
+Knows how a log is made to agree with the leader's (rules 7, 8, 11, 23) and when a follower doubts
 that it has a leader (rule 6). Must not know how an election goes on: that is the candidate's.
 """
 
@@ -9,8 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from exraft.names import Peer, Role
-from exraft.raft.log import Mark
-from exraft.raft.messages import Append, AppendReply, PreVote, PreVoteReply
+from exraft.raft.log import DamagedSnapshot, Mark
+from exraft.raft.messages import (
+    Append,
+    AppendReply,
+    Install,
+    InstallReply,
+    PreVote,
+    PreVoteReply,
+)
 from exraft.raft.voting import ask_voters
 
 if TYPE_CHECKING:
@@ -49,31 +56,24 @@ class Follower:
         `configs`: the configurations among its entries, with their indexes.
         """
         raft = self._raft
-        raft.leader = message.sender
-        raft.leader_heard = raft.now
-        raft.ever_led = True
-        self._granted = None
-        self._forgiven = False
-        self.deadline = raft.now + raft.election_timeout()
+        self._hear(message.sender)
         store = raft.store
+        base = store.base_index
         prev = message.prev_index
-        if prev > store.last_index or store.term_at(prev) != message.prev_term:
+        if prev > store.last_index or (prev >= base and store.term_at(prev) != message.prev_term):
             raft.send(message.sender, refuse_append(raft, message))
             return
         entries = message.entries
         verified = prev + len(entries)
         if entries:
-            new = prev + 1
+            # What the log does not hold any more is committed, so every leader has it (Raft §5.4).
+            new = max(prev + 1, base)
             # Skip what is here already; delete only where a term conflicts, for this may be an old
             # message, and what follows may be acknowledged since (rule 7).
             while new <= store.last_index and new <= verified:
                 if store.term_at(new) != entries[new - prev - 1].term:
                     if new <= raft.commit_index:
-                        raft.report(
-                            "error",
-                            f"{message.sender} would overwrite the committed entry {new} of"
-                            f" {raft.me}: dropped. Do two clusters share this server's name?",
-                        )
+                        raft.report("error", overwrites(message, new, raft))
                         return
                     # No leader contradicts itself within a batch, but two that claim one term
                     # may: then what was vouched for is gone.
@@ -91,6 +91,48 @@ class Follower:
         raft.set_commit(min(message.commit, verified))
         self._verified = max(self._verified, verified)
         self._round = max(self._round, message.round)
+
+    def _hear(self, leader: Peer) -> None:
+        raft = self._raft
+        raft.leader = leader
+        raft.leader_heard = raft.now
+        raft.ever_led = True
+        self._granted = None
+        self._forgiven = False
+        self.deadline = raft.now + raft.election_timeout()
+
+    def on_install(self, message: Install) -> None:
+        """Take a piece of a snapshot of the leader of this term (Raft §7)."""
+        raft = self._raft
+        self._hear(message.sender)
+        store = raft.store
+        snapshot = message.snapshot
+        index = snapshot.index
+        place = min(index, raft.commit_index)
+        known = store.term_at(place) if place >= store.base_index else snapshot.term
+        if snapshot.term < known or (place == index and snapshot.term != known):
+            raft.report("error", overwrites(message, place, raft))
+            return
+        if index <= raft.commit_index or (
+            index <= store.last_index and store.term_at(index) == snapshot.term
+        ):
+            # What it holds is here, and so may be what comes after it (rule 23).
+            raft.set_commit(index)
+            self._verified = max(self._verified, index)
+            return
+        held = store.receive(snapshot, message.offset, message.data)
+        if held == snapshot.size:
+            try:
+                raft.install()
+            except DamagedSnapshot as error:
+                raft.report(
+                    "error", f"{raft.me} begins a snapshot of {message.sender} anew: {error}"
+                )
+                held = 0
+            else:
+                self._verified = index
+                return
+        raft.send(message.sender, answer_install(raft, message, held))
 
     def on_pre_vote_reply(self, message: PreVoteReply) -> None:
         raft = self._raft
@@ -194,5 +236,28 @@ def refuse_append(raft: Raft, message: Append) -> AppendReply:
         raft.store.term_at(hint),
         raft.commit_index,
         message.round if message.term == raft.term else 0,
+        raft.standby,
+    )
+
+
+def overwrites(message: Append | Install, index: int, raft: Raft) -> str:
+    """What is reported of a message that contradicts what is committed here."""
+    return (
+        f"{message.sender} would overwrite the committed entry {index} of {raft.me}: dropped."
+        " Do two clusters share this server's name?"
+    )
+
+
+def answer_install(raft: Raft, message: Install, held: int) -> InstallReply:
+    """Say how much of the snapshot is here; to who led an earlier term, the term as well."""
+    snapshot = message.snapshot
+    return InstallReply(
+        raft.cluster,
+        raft.me,
+        raft.term,
+        raft.store.store_id,
+        snapshot.index,
+        snapshot.crc,
+        held,
         raft.standby,
     )

@@ -14,10 +14,10 @@ from exraft.names import Peer, Role
 from exraft.raft.config import reached_by
 from exraft.raft.log import COMMAND, Entry, Mark
 from exraft.raft.membership import Membership
-from exraft.raft.messages import Append, AppendReply
+from exraft.raft.messages import Append, AppendReply, Install, InstallReply
 from exraft.raft.nonsense import Nonsense
 from exraft.raft.outcome import Refusal, Ticket
-from exraft.raft.progress import Progress
+from exraft.raft.progress import Progress, Sending
 from exraft.raft.reads import Reads
 from exraft.raft.transfer import Transfer
 
@@ -117,7 +117,22 @@ class Leader:
             )
             progress.refused(message.index, may_fit)
 
-    def _is_known(self, message: AppendReply, progress: Progress) -> bool:
+    def on_install_reply(self, message: InstallReply) -> None:
+        progress = self.peers[message.sender]
+        if not self._is_known(message, progress):
+            return
+        progress.heard = self._raft.now
+        sending = progress.sending
+        if sending is None or (message.index, message.crc) != (
+            sending.snapshot.index,
+            sending.snapshot.crc,
+        ):
+            return
+        if not 0 <= message.held <= sending.snapshot.size:
+            raise Nonsense(f"an answer to what was never asked: {message}")
+        sending.has(message.held)
+
+    def _is_known(self, message: AppendReply | InstallReply, progress: Progress) -> bool:
         """Whether it comes from the store that the member has answered from before (rule 29)."""
         raft = self._raft
         known = raft.config.store_of(message.sender) or progress.store
@@ -174,9 +189,15 @@ class Leader:
         """Send to each peer what it lacks: at once, and several messages deep (rule 10)."""
         raft = self._raft
         last = raft.last_index
+        base = raft.store.base_index
         early = raft.out.early
         packed: dict[int, tuple[Append, int]] = {}
         for peer, progress in self.peers.items():
+            if progress.next <= base:
+                self._send_snapshot(peer, progress)
+                continue
+            if progress.sending is not None:
+                progress.stop_sending()
             while progress.next <= last and progress.ready and not progress.stranger:
                 first = progress.next
                 if first not in packed:
@@ -189,6 +210,46 @@ class Leader:
             if progress.owed:
                 early.append((peer, self._append_after(progress.next - 1, ())))
                 progress.owed = False
+
+    def _send_snapshot(self, peer: Peer, progress: Progress) -> None:
+        """Send what stands in for entries that the log does not hold any more (rule 25).
+
+        Heartbeats go on beside it; whatever they are answered, it says that the peer is there.
+        """
+        raft = self._raft
+        early = raft.out.early
+        if progress.owed:
+            early.append((peer, self._append_after(raft.store.base_index, ())))
+            progress.owed = False
+        if progress.stranger:
+            progress.stop_sending()
+            return
+        sending = progress.sending
+        if sending is None or sending.snapshot.index <= progress.match:
+            progress.stop_sending()
+            sending = progress.sending = Sending(raft.store.open_snapshot())
+        while (size := sending.piece(raft.options.snapshot_chunk_bytes)) is not None:
+            data = sending.reader.read(sending.next, size)
+            piece = Install(self._cluster, raft.me, raft.term, sending.snapshot, sending.next, data)
+            early.append((peer, piece))
+            sending.sent(size)
+
+    def spared(self, upto: int, least: int) -> int:
+        """How far the log may be cut, at most `upto` and at least `least`, for its peers' sake.
+
+        Who is there and behind would need a snapshot the sooner again.
+        """
+        raft = self._raft
+        lately = raft.now - raft.options.min_election_timeout
+        for progress in self.peers.values():
+            if progress.heard > lately and not progress.stranger:
+                sending = progress.sending
+                upto = min(upto, progress.match if sending is None else sending.snapshot.index)
+        return max(upto, least)
+
+    def forget(self, peer: Peer) -> None:
+        """The peer is sent nothing more."""
+        self.peers.pop(peer).stop_sending()
 
     def _pack(self, first: int) -> tuple[tuple[Entry, ...], int]:
         """The entries of one append, bounded in number and in bytes."""
@@ -227,6 +288,8 @@ class Leader:
         for progress in self.peers.values():
             progress.probed = False
             progress.owed = True
+            if progress.sending is not None:
+                progress.sending.tick()
         if raft.now >= self._quorum_due and not self._hears_quorum():
             raft.report(
                 "warning",
@@ -263,6 +326,8 @@ class Leader:
 
     def abdicate(self) -> None:
         """This server leads no more: tell who waits for what only a leader can do."""
+        for progress in self.peers.values():
+            progress.stop_sending()
         self.reads.abdicate()
         self.membership.abdicate()
         self.transfer.abdicate()

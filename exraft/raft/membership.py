@@ -165,6 +165,8 @@ class Membership:
     def _catch_up(self, addition: _Addition) -> None:
         raft = self._raft
         self._leaving.pop(addition.peer, None)
+        if addition.peer in self._leader.peers:
+            self._leader.forget(addition.peer)
         progress = Progress(raft.last_index + 1, raft.now)
         progress.store = addition.store
         self._leader.peers[addition.peer] = progress
@@ -222,7 +224,7 @@ class Membership:
             # It has heard of its removal, or has had the time (rule 18).
             elif self._leader.peers[peer].commit >= removal or raft.now >= until:
                 del self._leaving[peer]
-                del self._leader.peers[peer]
+                self._leader.forget(peer)
 
     def _tick_addition(self) -> None:
         raft = self._raft
@@ -251,7 +253,7 @@ class Membership:
         addition = self._addition
         assert addition is not None
         if addition.phase is _Phase.CATCHING_UP:
-            del self._leader.peers[addition.peer]
+            self._leader.forget(addition.peer)
         self._end(refusal)
 
     def _end(self, outcome: Done | Refusal) -> None:

@@ -16,6 +16,7 @@ import msgspec
 
 from exraft.names import Peer
 from exraft.raft.log import Entry
+from exraft.raft.snapshot import Snapshot
 
 
 class Header(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
@@ -112,6 +113,27 @@ class ReachReply(Header, frozen=True, array_like=True, gc=False, tag=True):
     standby: bool = False
 
 
+class Install(Header, frozen=True, array_like=True, gc=False, tag=True):
+    """The bytes of a snapshot from `offset` on (Raft §7, rule 25).
+
+    A snapshot that is here whole is acknowledged as entries are, by an `AppendReply`.
+    """
+
+    snapshot: Snapshot
+    offset: int
+    data: bytes
+
+
+class InstallReply(Header, frozen=True, array_like=True, gc=False, tag=True):
+    """`held` bytes of the snapshot of `index` that has this `crc` are stored, from its start on."""
+
+    store: str
+    index: int
+    crc: int
+    held: int
+    standby: bool = False
+
+
 Message: TypeAlias = (
     Append
     | AppendReply
@@ -122,4 +144,6 @@ Message: TypeAlias = (
     | TimeoutNow
     | Reach
     | ReachReply
+    | Install
+    | InstallReply
 )

@@ -15,12 +15,12 @@ import msgspec
 from exraft.names import Peer
 from exraft.raft.config import Config, decode_config
 from exraft.raft.log import COMMAND, CONFIG, Entry
-from exraft.raft.messages import Append, Message
+from exraft.raft.messages import Append, Install, Message
 
 MAX_LEAP = 2**32
 """No cluster makes so many terms while a server is away: with one a second, it takes a century."""
-MAX_TERM = 2**62
-"""No cluster lives to see it; the terms after it still fit what the wire carries."""
+MAX_TERM = MAX_INDEX = 2**62
+"""No cluster lives to see it; what comes after it still fits what the wire carries."""
 
 UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding the bytes of others may raise: for text that is no UTF-8, and for nesting without
@@ -70,6 +70,29 @@ def read_configs(message: Append) -> list[tuple[int, Config]]:
     return configs
 
 
+def check_install(message: Install) -> None:
+    """Look at a piece of a snapshot.
+
+    Raises:
+        Nonsense: it is none, or not of a leader of that term.
+    """
+    snapshot = message.snapshot
+    if not 0 < snapshot.config_index <= snapshot.index < MAX_INDEX or not (
+        0 < snapshot.config_term <= snapshot.term <= message.term
+    ):
+        raise Nonsense(
+            f"a snapshot of {snapshot.index} in term {snapshot.term}, with a configuration of"
+            f" {snapshot.config_index} in {snapshot.config_term}, in term {message.term}"
+        )
+    end = message.offset + len(message.data)
+    if not 0 <= message.offset <= end <= snapshot.size < MAX_INDEX:
+        raise Nonsense(f"{len(message.data)} bytes at {message.offset} of {snapshot.size}")
+    # Who was never in a cluster learns from it which one it is in.
+    if not message.cluster:
+        raise Nonsense("a snapshot of a cluster without a name")
+    _check_config(snapshot.config, message.cluster)
+
+
 def _read_config(entry: Entry, cluster: str) -> Config:
     if entry.kind != CONFIG:
         raise Nonsense(f"an entry of the unknown kind {entry.kind}")
@@ -77,9 +100,13 @@ def _read_config(entry: Entry, cluster: str) -> Config:
         config = decode_config(entry.data)
     except UNDECODABLE as error:
         raise Nonsense(f"a configuration that can't be decoded: {error}") from error
+    _check_config(config, cluster)
+    return config
+
+
+def _check_config(config: Config, cluster: str) -> None:
     members = config.members()
     if not config.voters or len(set(members)) < len(members):
         raise Nonsense(f"a configuration of the voters {config.voters}, {config.learners} learning")
     if cluster and config.cluster != cluster:
         raise Nonsense(f"a configuration of the cluster {config.cluster!r} in one of {cluster!r}")
-    return config

@@ -5,17 +5,77 @@ know what is sent, nor what it is counted for.
 
 A peer is *probed*, one message at a time, until an append fits its log; from then on it is
 *replicated* to, with several messages under way and `next` running ahead of `match`. A refusal
-leads back to probing.
+leads back to probing. A peer that lacks what the log does not hold any more is sent the snapshot
+first (rule 25).
 """
 
 from __future__ import annotations
 
 from collections import deque
 
+from exraft.raft.snapshot import Snapshot, SnapshotReader
+
 MAX_INFLIGHT = 64
 """Most appends under way to one peer."""
 MAX_INFLIGHT_BYTES = 8 * 1024 * 1024
 """Most bytes of entries under way to one peer; one append may always leave."""
+
+
+MAX_PIECES = 8
+"""Most pieces of a snapshot under way to one peer."""
+
+
+class Sending:
+    """A snapshot on its way to a peer. Sizes are in bytes.
+
+    The peer is probed, once a heartbeat, until it says how much of it is there; from then on
+    several pieces are under way. When nothing has moved between two heartbeats, it is probed again.
+    """
+
+    __slots__ = ("_moved", "_probed", "_probing", "held", "next", "reader", "snapshot")
+
+    def __init__(self, reader: SnapshotReader) -> None:
+        self.reader = reader
+        self.snapshot: Snapshot = reader.snapshot
+        self.held = 0
+        """How much of it is stored there."""
+        self.next = 0
+        self._probing = True
+        self._probed = False
+        self._moved = False
+
+    def piece(self, largest: int) -> int | None:
+        """How many bytes from `next` on may leave now, at most `largest`; None if it must wait.
+
+        A probe has none: what is there already, or on its way to nobody, is not sent for it.
+        """
+        if self._probing:
+            return None if self._probed else 0
+        size = min(largest, self.snapshot.size - self.next)
+        return size if size > 0 and self.next < self.held + MAX_PIECES * largest else None
+
+    def sent(self, size: int) -> None:
+        self._probed = True
+        self.next += size
+
+    def has(self, held: int) -> None:
+        """The peer has stored the first `held` bytes."""
+        if self._probing or held > self.next:
+            self.next = held
+        elif held < self.held:
+            # An old answer; or it has lost what it had, which the next probe shows.
+            return
+        self._moved = self._moved or held > self.held
+        self.held = held
+        self._probing = False
+
+    def tick(self) -> None:
+        """A heartbeat has passed."""
+        if not self._moved:
+            self.next = self.held
+            self._probing = True
+            self._probed = False
+        self._moved = False
 
 
 class Progress:
@@ -32,6 +92,7 @@ class Progress:
         "probed",
         "probing",
         "round",
+        "sending",
         "store",
         "stranger",
     )
@@ -52,6 +113,8 @@ class Progress:
         """A probe is under way; the next leaves upon its answer, or with the next heartbeat."""
         self._inflight: deque[tuple[int, int]] = deque()
         self._inflight_bytes = 0
+        self.sending: Sending | None = None
+        """The snapshot that it needs first."""
 
     @property
     def inflight(self) -> int:
@@ -100,3 +163,11 @@ class Progress:
         self.probed = False
         self._inflight.clear()
         self._inflight_bytes = 0
+
+    def stop_sending(self) -> None:
+        """The snapshot is not needed any more, or not this one."""
+        if self.sending is not None:
+            self.sending.reader.close()
+            self.sending = None
+            self.probing = True
+            self.probed = False

@@ -6,13 +6,14 @@ Must not know why an entry is committed, nor whose call waits for it.
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from exraft.codec import copy_exception, copy_reply, encode
-from exraft.errors import CommandRejected, MachineError, NotSerialisable
-from exraft.machine import NOREPLY, SideEffect, StateMachine
+from exraft.errors import CommandRejected, MachineError, NotSerialisable, StorageError
+from exraft.machine import NOREPLY, RELEASE_CURSOR, SideEffect, StateMachine, Writer
 from exraft.names import Peer, Role
 from exraft.raft import Config
 from exraft.replica.caller import Caller
@@ -25,7 +26,12 @@ class ApplyFailed(Exception):
 
 
 class Replica:
-    """A machine and its state."""
+    """A machine and its state.
+
+    Attributes:
+        released: set by a command after which the machine takes a snapshot to be worthwhile; to be
+            taken back by who has looked.
+    """
 
     def __init__(self, machine: StateMachine, init_arg: Any, me: Peer, *, debug: bool) -> None:
         self._machine = machine
@@ -35,6 +41,9 @@ class Replica:
         self.filters = kind.is_command is not StateMachine.is_command
         """Whether the machine looks at commands before they are logged."""
         self._hears_config = kind.handle_system_write is not StateMachine.handle_system_write
+        self.captures = kind.snapshot is not StateMachine.snapshot
+        """Whether the machine has its own way to capture its state."""
+        self.released = False
         self.state = machine.init(init_arg)
 
     def check(self, command: Any) -> CommandRejected | None:
@@ -51,7 +60,7 @@ class Replica:
 
     def write(self, index: int, command: Any, call: Caller | None) -> Sequence[SideEffect]:
         """Apply the command at `index`, answer the caller, return the side effects."""
-        before = self._snapshot() if self._debug else None
+        before = self._look() if self._debug else None
         try:
             result = self._machine.handle_write(command, self.state)
         except (MemoryError, RecursionError) as error:
@@ -76,7 +85,7 @@ class Replica:
             return ()
         if call is not None:
             self._reply(call, reply)
-        return effects
+        return self._without_release(effects) if effects else effects
 
     def configure(self, config: Config) -> Sequence[SideEffect]:
         """Tell the machine of a committed configuration."""
@@ -94,13 +103,13 @@ class Replica:
             return ()
         if isinstance(result, tuple) and len(result) == 2 and _are_effects(result[1]):
             self.state = result[0]
-            return result[1]  # type: ignore[no-any-return]
+            return self._without_release(result[1])
         self.state = result
         return ()
 
     def read(self, query: Any, call: Caller) -> None:
         """Answer a query; `NOREPLY` leaves the caller to time out."""
-        before = self._snapshot() if self._debug else None
+        before = self._look() if self._debug else None
         try:
             reply = self._machine.handle_read(query, self.state)
         except BaseException as error:
@@ -112,6 +121,45 @@ class Replica:
                 self._check_unchanged(before, "a read must not change the state, but")
         if reply is not NOREPLY:
             self._reply(call, reply)
+
+    def _without_release(self, effects: Sequence[SideEffect]) -> Sequence[SideEffect]:
+        """On every server, and in a replay too: what it says is about the state, not the world."""
+        if not any(effect is RELEASE_CURSOR for effect in effects):
+            return effects
+        self.released = True
+        return [effect for effect in effects if effect is not RELEASE_CURSOR]
+
+    def capture(self) -> Writer:
+        """Capture the state; what is returned may be called in any thread, once.
+
+        Raises:
+            BaseException: what the machine raised.
+            MachineError: it returned no function.
+        """
+        writer: object = self._machine.snapshot(self.state)
+        if not callable(writer):
+            raise MachineError(
+                "malformed return",
+                f"snapshot returned {_short(writer)}, where a function is wanted that writes the"
+                " captured state into a file",
+            )
+        return writer
+
+    def restored(self, file: io.BufferedIOBase) -> Any:
+        """The state that a snapshot holds; in any thread, as it changes nothing here.
+
+        Raises:
+            ApplyFailed: the machine raised.
+            StorageError: the snapshot can't be read.
+        """
+        try:
+            return self._machine.restore(cast(BinaryIO, file))
+        except StorageError:
+            raise
+        except BaseException as error:
+            raise ApplyFailed(
+                f"restore of {self._me} failed: {type(error).__name__}: {error}"
+            ) from error
 
     def transition(self, role: Role) -> None:
         self._machine.transition(role, self.state)
@@ -134,7 +182,7 @@ class Replica:
                 )
             )
 
-    def _snapshot(self) -> bytes | None:
+    def _look(self) -> bytes | None:
         if not self._debug:
             return None
         try:
@@ -144,7 +192,7 @@ class Replica:
             return None
 
     def _check_unchanged(self, before: bytes | None, what: str) -> None:
-        if before is not None and self._snapshot() != before:
+        if before is not None and self._look() != before:
             logger.error(
                 "%s the state of %s has changed in place: check first, then change", what, self._me
             )

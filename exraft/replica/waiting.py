@@ -9,10 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
-from exraft.errors import CommandDropped
+from exraft.errors import CommandDropped, OutcomeUnknown
 from exraft.replica.caller import Caller
 
 C = TypeVar("C", bound=Caller)
+
+_PASSED = (
+    "a snapshot jumped past its index, so the server can't tell what became of the command, which"
+    " may have been applied: read the state before writing it again"
+)
 
 
 class Waiting(Generic[C]):
@@ -63,6 +68,12 @@ class Waiting(Generic[C]):
             for call in lost:
                 call.reply.fail(CommandDropped())
         return by_term[term].pop(index, None) if term in by_term else None
+
+    def pass_by(self, index: int) -> None:
+        """A snapshot has jumped past `index`: which entries it stands for can't be told."""
+        for calls in self._by_term.values():
+            for passed in [each for each in calls if each <= index]:
+                calls.pop(passed).reply.fail(OutcomeUnknown(_PASSED))
 
     def clear(self) -> None:
         self._by_term.clear()

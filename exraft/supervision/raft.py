@@ -19,7 +19,7 @@ from exraft.actors.server import RaftServer
 from exraft.actors.spec import PATIENCE, Estate, Tenure
 from exraft.child_spec import ChildSpec
 from exraft.codec import copy_exception, without_frames
-from exraft.errors import AlreadyStarted, StartFailed
+from exraft.errors import AlreadyStarted, OptionError, StartFailed, StorageError
 from exraft.names import Peer
 from exraft.supervision import asking
 from exraft.supervision.supervising import Stop, Supervising
@@ -38,7 +38,10 @@ def start(estate: Estate) -> pykka.ActorRef[Any]:
 
     Raises:
         AlreadyStarted: the name is taken.
-        StartFailed: the machine's `init` raised; nothing is left running or registered.
+        OptionError: no directory can be made of `data_dir`.
+        StorageError: the store can't be used.
+        StartFailed: the machine's `init` or `restore` raised; nothing is left running or
+            registered.
     """
     spec = estate.spec
     taken = ActorRegistry.get_by_name(spec.peer.name)
@@ -95,7 +98,7 @@ def _collect(value: Any, kept: set[str]) -> None:
 def _own_error(error: StartFailed) -> Exception:
     """What the caller is told; without the frames that hold the server's state."""
     cause = error.cause
-    if isinstance(cause, AlreadyStarted):
+    if isinstance(cause, AlreadyStarted | OptionError | StorageError):
         return without_frames(cause)
     if isinstance(cause, BaseException):
         cause = copy_exception(cause, None, maybe_applied=False)

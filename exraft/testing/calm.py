@@ -63,7 +63,7 @@ class Calm:
         for server in world.servers.values():
             server.busy_until = min(server.busy_until, world.now)
             server.doomed = ""
-            server.owner.fails = ""
+            server.owner.repair()
         down = self._minority()
         for peer in down:
             world.crash(peer, lossy=True)

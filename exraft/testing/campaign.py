@@ -22,7 +22,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnContext
 from typing import Any, Final, TypeAlias
 
-from exraft.machine import StateMachine
+from exraft.machine import RELEASE_CURSOR, StateMachine
 from exraft.testing.models import MachineModel
 from exraft.testing.simulation import Report, Simulation, SimulationFailed
 
@@ -39,19 +39,26 @@ EXERCISED: Final = (
     "cuts of one direction",
     "cuts of one link",
     "disks that failed",
+    "disks that were full",
     "elections",
     "elections triggered",
     "foreign messages",
     "foreign servers to be added",
+    "installs undone by a power failure",
     "leaders deposed unawares",
     "leaders gone",
     "leaders resumed",
     "leaders that heard no quorum",
+    "logs cut",
     "messages cut off",
     "messages delayed",
     "messages doubled",
     "messages lost",
     "messages reordered",
+    "pieces of snapshots",
+    "pieces of snapshots damaged",
+    "power failures at any operation",
+    "power failures while a store was opened",
     "quiet times in which nothing happens",
     "quiet times in which one is away",
     "quiet times in which one link is cut",
@@ -65,6 +72,13 @@ EXERCISED: Final = (
     "removals of the leader",
     "side effects",
     "slow syncs",
+    "snapshots installed",
+    "snapshots lost with their server",
+    "snapshots restored",
+    "snapshots taken",
+    "snapshots that arrived damaged",
+    "snapshots that the machine asked for",
+    "snapshots without room",
     "stalls",
     "stores lost, found out by the others",
     "stores lost, on standby",
@@ -105,6 +119,8 @@ class Shop(StateMachine):
             state[item] = number
             return held, state
         state[item] = held + number if verb == "add" else held - number
+        if not state[item]:
+            return 0, state, [_nothing, RELEASE_CURSOR]
         return state[item], state, [_nothing]
 
     def handle_read(self, query: Any, state: dict[str, int]) -> int:

@@ -8,16 +8,24 @@ what a user's machine makes of an entry (`world`); `invariants` judges what hold
 from __future__ import annotations
 
 import heapq
+import io
 import random
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import msgspec
+
+from exraft.errors import DiskFull, OutcomeUnknown
+from exraft.errors import StoreFailed as DiskFailed
+from exraft.machine import Writer
 from exraft.names import Peer, Role
 from exraft.raft import (
     Answer,
     AppendReply,
     Entry,
+    Install,
+    InstallReply,
     Logged,
     Message,
     Options,
@@ -27,13 +35,18 @@ from exraft.raft import (
     TimeoutNow,
     VoteReply,
 )
+from exraft.raft.snapshot import Snapshot
 from exraft.replica.caller import Caller
+from exraft.testing.disk import PowerLost
+from exraft.testing.durable import DiskOwner
 from exraft.testing.faults import Faults
 from exraft.testing.invariants import Violation, Watch
 from exraft.testing.network import Network
 from exraft.testing.server import NEVER, Job, Server, Sync
-from exraft.testing.store import StoreFailed, WatchedOwner
+from exraft.testing.store import Owner, StoreFailed, WatchedOwner
 
+PIECE = 32
+"""Bytes of a snapshot that are read or written at once."""
 QUICK = Options(min_election_timeout=1.0, max_election_timeout=2.0, heartbeat_timeout=0.1)
 
 
@@ -57,15 +70,18 @@ class Waiter:
         self._cluster.acknowledge(self)
 
     def fail(self, error: BaseException, /) -> None:
-        self._cluster.drop(self)
+        if isinstance(error, OutcomeUnknown):
+            self._cluster.pass_by(self)
+        else:
+            self._cluster.drop(self)
 
 
 class Cluster:
     """Servers `:a`, `:b`, … and everything that happens to them.
 
     Requests are answered in `answers` (what the core says, at once or later), `done`,
-    `acknowledged`, `dropped` and `read_at`, each by the ticket that was given with the request; a
-    command is its own ticket.
+    `acknowledged`, `dropped`, `passed` and `read_at`, each by the ticket that was given with the
+    request; a command is its own ticket.
     """
 
     def __init__(
@@ -77,8 +93,11 @@ class Cluster:
         faults: Faults | None = None,
         start: bool = True,
         min_majority: int = 1,
+        on_disk: bool = False,
     ) -> None:
         self.seed = seed
+        self.on_disk = on_disk
+        """Whether the stores are those on disk, and the disks simulated."""
         self.rng = random.Random(seed)
         self.options = options
         self.now = 0.0
@@ -88,6 +107,8 @@ class Cluster:
         self.watch = Watch()
         self.counts = self.watch.counts
         """What was exercised, by kind."""
+        self.snapshot_every: int | None = None
+        """How many entries a server applies until it takes a snapshot by itself."""
         self.network = Network(seed, faults or Faults(), self.counts)
         self.filter: Callable[[Peer, Peer, Message], bool] = lambda sender, to, message: True
         self.answers: dict[Any, Any] = {}
@@ -107,10 +128,16 @@ class Cluster:
         """Those of them whose callers, waiting where they had asked, were told so."""
         self.dropped: dict[Any, int] = {}
         """Those whose callers were told that they are never applied."""
+        self.passed: dict[Any, int] = {}
+        """Those whose callers were told that a snapshot had jumped past them."""
         self.read_at: dict[Any, int] = {}
         """Reads by ticket that were answered, with the index that the machine had applied."""
         self.answered_floor = 0
         """The last index that any caller knows of by an answer."""
+        self._written: dict[bytes, tuple[int, bytes]] = {}
+        """What stands for a state in a snapshot: of which index it is, and the state itself."""
+        self._taking = random.Random(f"{seed} snapshots").random
+        self._damage = random.Random(f"{seed} damage").random
         for peer in self.peers:
             self.add(peer, self.peers, min_majority=min_majority)
         if start:
@@ -135,8 +162,14 @@ class Cluster:
 
     def _new_store(
         self, peer: Peer, founders: tuple[Peer, ...], watch: Watch | None = None
-    ) -> WatchedOwner:
-        owner = WatchedOwner(watch or self.watch, peer, f"{self.rng.getrandbits(64):016x}")
+    ) -> Owner:
+        watch = watch or self.watch
+        store_id = f"{self.rng.getrandbits(64):016x}"
+        owner: Owner = (
+            DiskOwner(watch, peer, store_id, self.seed)
+            if self.on_disk
+            else WatchedOwner(watch, peer, store_id)
+        )
         owner.founders = founders
         return owner
 
@@ -170,18 +203,30 @@ class Cluster:
         )
         if resume and raft.state is Role.LEADER:
             self.counts["leaders resumed"] += 1
+        if store.snapshot is not None:
+            self._restore(server)
         self.settle(server)
         return raft
 
-    def crash(self, peer: Peer, *, lossy: bool = False, keep: int = 0) -> None:
-        """End this life. `lossy`: what was not synced is lost, but for the first `keep` writes."""
+    def crash(
+        self, peer: Peer, *, lossy: bool = False, keep: int = 0, killed: bool = False
+    ) -> None:
+        """End this life.
+
+        `lossy`: what was not synced is lost, but for the first `keep` writes. `killed`: with its
+        process.
+        """
         server = self.servers[peer]
         if server.raft is None:
             return
         self.note(str(peer), "dies, and what was not synced is lost" if lossy else "dies")
         if lossy and server.store.lose_unsynced(keep):
             self.counts["unsynced writes lost"] += 1
-        server.intact = not lossy
+        elif killed and not lossy and server.store.end_process():
+            self.counts["writes lost with their process"] += 1
+        if server.taking:
+            self.counts["snapshots lost with their server"] += 1
+        server.intact = not lossy and not killed
         server.end_life()
 
     @property
@@ -231,7 +276,7 @@ class Cluster:
 
     def send(self, sender: Peer, to: Peer, message: Message) -> None:
         kind = type(message)
-        if kind is AppendReply or kind is VoteReply or kind is TimeoutNow:
+        if kind is AppendReply or kind is VoteReply or kind is TimeoutNow or kind is InstallReply:
             server = self.servers[sender]
             assert server.raft is not None
             # A vote that waited for its sync was given when this may have been otherwise.
@@ -241,10 +286,25 @@ class Cluster:
             self.counts["messages cut off"] += 1
             return
 
+        damage = self.network.faults.damage
+        if kind is Install:
+            self.counts["pieces of snapshots"] += bool(message.data)  # type: ignore[union-attr]
+            if damage and self._damage() < damage:
+                message = self._damaged(message)  # type: ignore[arg-type]
+
         def put(at: float) -> None:
             self._push(at, to, message)
 
         self.network.carry(sender, to, self.now, put)
+
+    def _damaged(self, piece: Install) -> Install:
+        """One bit of the piece is another one on its way."""
+        if not piece.data:
+            return piece
+        self.counts["pieces of snapshots damaged"] += 1
+        data = bytearray(piece.data)
+        data[int(len(data) * self._damage())] ^= 1 << int(8 * self._damage())
+        return msgspec.structs.replace(piece, data=bytes(data))
 
     def _push(self, at: float, to: Peer | None, job: Job) -> None:
         self._sequence += 1
@@ -282,17 +342,22 @@ class Cluster:
                 return False
         except StoreFailed as failed:
             self._store_failed(self.servers[failed.peer])
+        except (PowerLost, DiskFailed):
+            for server in self.servers.values():
+                if server.owner.broken:
+                    self._store_failed(server)
         self.steps += 1
         return True
 
     def _store_failed(self, server: Server) -> None:
         """Its server dies of it, and of what was not synced nobody knows how much is there."""
-        self.counts["disks that failed"] += 1
         life = server.owner.life
+        power = isinstance(server.owner, DiskOwner) and server.owner.disk.dark
+        self.counts["power failures at any operation" if power else "disks that failed"] += 1
         keep = self.rng.randint(0, life.unsynced)
         if server.raft is None:
             # It had not even started.
-            life.lose_unsynced(keep)
+            server.owner.lose_unsynced(keep)
         else:
             self.crash(server.peer, lossy=True, keep=keep)
 
@@ -332,7 +397,9 @@ class Cluster:
             finally:
                 server.batching = False
         # A clock that runs faster or slower shows the deadline only up to rounding.
-        if self.now >= raft.deadline / server.pace:
+        if server.full is not None:
+            self._look_for_room(server)
+        elif self.now >= raft.deadline / server.pace:
             self.note(str(server.peer), "looks at the time")
             raft.tick(max(server.clock(self.now), raft.deadline))
         self.settle(server)
@@ -345,9 +412,40 @@ class Cluster:
             self._finish(server, job)
         elif callable(job):
             job()
-        else:
+        elif server.full is None:
             self.note(str(server.peer), job)
-            raft.step(job, server.clock(self.now))  # type: ignore[arg-type]
+            try:
+                raft.step(job, server.clock(self.now))  # type: ignore[arg-type]
+            except DiskFull:
+                # A piece of a snapshot is as good as lost.
+                self.counts["pieces of snapshots without room"] += 1
+
+    # A full disk.
+
+    def _has_no_room(self, server: Server) -> None:
+        """Nothing was stored, and nothing of it was promised: it is deaf until there is room."""
+        assert server.raft is not None
+        self.counts["disks that were full"] += 1
+        self.note(str(server.peer), "has no room, and leads and follows no more")
+        server.full = self.now + self.options.heartbeat_timeout / server.pace
+        server.raft.pause(server.clock(self.now))
+
+    def _look_for_room(self, server: Server) -> None:
+        raft = server.raft
+        assert raft is not None
+        if server.full is None or self.now < server.full:
+            return
+        store = server.store
+        mark = store.mark()
+        try:
+            store.sync()
+            store.note_commit()
+        except DiskFull:
+            server.full = self.now + self.options.heartbeat_timeout / server.pace
+            return
+        self.note(str(server.peer), "has room again, and goes on")
+        server.full = None
+        raft.stored(mark, server.clock(self.now))
 
     def when_free(self, peer: Peer, request: Callable[[], None]) -> None:
         """Put a request to a server: next, or when it gets to look at its inbox."""
@@ -430,12 +528,14 @@ class Cluster:
 
     def campaign(self, peer: Peer) -> None:
         self.note(str(peer), "is told to campaign")
-        self._request(peer, lambda raft, now: raft.campaign(now))
+        if self.servers[peer].full is None:
+            self._request(peer, lambda raft, now: raft.campaign(now))
 
     def leader_gone(self, peer: Peer, leader: Peer) -> None:
         """Tell a server that `leader` has died for good."""
         self.note(str(peer), f"hears that {leader} is gone")
-        self._request(peer, lambda raft, now: raft.leader_gone(leader, now))
+        if self.servers[peer].full is None:
+            self._request(peer, lambda raft, now: raft.leader_gone(leader, now))
 
     def _request(self, peer: Peer, ask: Callable[[Raft, float], None]) -> None:
         server = self.servers[peer]
@@ -464,19 +564,26 @@ class Cluster:
         while True:
             raft.flush(server.clock(self.now))
             out = raft.take()
-            if not out and not store.dirty:
+            if not out and not (store.dirty and server.full is None):
                 break
             for to, message in out.early:
                 self.send(server.peer, to, message)
-            if store.dirty and server.doomed in ("kept", "unsynced"):
+            if store.dirty and (
+                server.doomed in ("kept", "unsynced")
+                or (server.doomed == "installing" and store.installing)
+            ):
                 self._meet_doom(server)
                 return
-            if server.syncing or (store.dirty and server.sync_takes is not None):
+            slow = server.sync_takes is not None and not server.owner.at_once
+            if server.syncing or (store.dirty and slow):
                 self._begin_sync(server, out)
                 continue
             if self._sync(server) and server.doomed == "synced":
                 self._meet_doom(server)
                 return
+            if server.full is not None:
+                # It promises what is not stored (rule 2).
+                out.late.clear()
             self._deliver(server, out)
         self._check(server)
         if not server.syncing:
@@ -493,11 +600,20 @@ class Cluster:
         """Sync what was written, if anything was; whether it was."""
         raft = server.raft
         assert raft is not None
-        if not server.store.dirty:
+        if not server.store.dirty or server.full is not None:
             return False
         mark = server.store.mark()
-        server.store.sync()
+        try:
+            server.store.sync()
+        except DiskFull:
+            self._has_no_room(server)
+            return False
         raft.stored(mark, server.clock(self.now))
+        if server.sync_takes is not None:
+            self.counts["slow syncs"] += 1
+            shortest, longest = server.sync_takes
+            busy = self.now + shortest + (longest - shortest) * self.rng.random()
+            server.busy_until = max(server.busy_until, busy)
         return True
 
     def _begin_sync(self, server: Server, out: Output) -> None:
@@ -552,8 +668,18 @@ class Cluster:
     def apply(self, server: Server) -> None:
         raft = server.raft
         assert raft is not None
+        if server.full is not None:
+            return
+        if server.applied < server.store.base_index:
+            self._restore(server)
         commit = raft.commit_index
         if server.applied < commit:
+            try:
+                server.store.note_commit()
+            except DiskFull:
+                self._has_no_room(server)
+                self.settle(server)
+                return
             first = server.applied + 1
             watch = server.owner.watch
             for index, entry in enumerate(server.store.slice(first, commit - first + 1), first):
@@ -569,6 +695,97 @@ class Cluster:
             server.reads = [read for read in server.reads if read[0] > server.applied]
             for ticket in ready:
                 self._read_answered(server, ticket)
+        every = self.snapshot_every
+        if every is not None and server.applied >= _newest(server) + every:
+            self.take_snapshot(server.peer)
+
+    # Snapshots.
+
+    def take_snapshot(self, peer: Peer) -> None:
+        """Capture what is applied now; it is written, and the log cut, a while later."""
+        server = self.servers[peer]
+        index = server.applied
+        if server.taking or index <= _newest(server):
+            return
+        writer = self.on_capture(server)
+        if writer is None:
+            return
+        life = self.raft(peer)
+        try:
+            sink = server.store.begin_snapshot(life.snapshot_at(index))
+        except DiskFull:
+            self.counts["snapshots without room"] += 1
+            return
+        server.taking = True
+        self.note(str(peer), f"begins a snapshot of {index}")
+
+        def without_room() -> None:
+            self.counts["snapshots without room"] += 1
+            server.taking = False
+            sink.discard()
+
+        def write() -> None:
+            if server.raft is not life:
+                return
+            file = io.BytesIO()
+            writer(file)
+            content = self._stands_for(index, file.getvalue())
+            try:
+                for place in range(0, len(content), PIECE):
+                    sink.write(content[place : place + PIECE])
+                sink.finish()
+            except DiskFull:
+                without_room()
+            else:
+                self.when_free(peer, adopt)
+
+        def adopt() -> None:
+            if server.raft is not life:
+                return
+            store = server.store
+            try:
+                store.adopt(sink)
+            except DiskFull:
+                without_room()
+                return
+            server.taking = False
+            life.compact(server.clock(self.now))
+            self.note(str(peer), f"has a snapshot of {index}, and its log from {store.base_index}")
+            self.settle(server)
+
+        self.later(0.2 * self._taking(), write)
+
+    def _stands_for(self, index: int, state: bytes) -> bytes:
+        """What stands in a snapshot for the state, and for no other.
+
+        Not the state itself: how long its pickle is depends on the version of Python.
+        """
+        content = b"@%d" % len(self._written)
+        content = content.ljust(int(8 + 100 * self._taking()))
+        self._written[content] = index, state
+        return content
+
+    def _restore(self, server: Server) -> None:
+        """Go on from the snapshot: the entries that it stands for may be here no more."""
+        reader = server.store.open_snapshot()
+        snapshot = reader.snapshot
+        content = b""
+        while piece := reader.read(len(content), PIECE):
+            content += piece
+        reader.close()
+        index, state = self._written.get(content, (0, b""))
+        if index != snapshot.index or len(content) != snapshot.size:
+            raise Violation(
+                "replicas agree",
+                f"{server.peer} restores {len(content)} bytes from its snapshot of"
+                f" {snapshot.index} that nobody has written for it",
+            )
+        self.counts["snapshots restored"] += 1
+        self.note(str(server.peer), f"restores its snapshot of {index}")
+        server.waiting.pass_by(index)
+        self.on_restore(server, snapshot, state)
+        server.applied = index
+        server.replayed = max(server.replayed, index)
 
     # What callers are told.
 
@@ -591,8 +808,12 @@ class Cluster:
         if isinstance(waiter.ticket, bytes):
             self.watch.drops(waiter.ticket)
 
+    def pass_by(self, waiter: Waiter) -> None:
+        self._told(waiter.ticket)
+        self.passed[waiter.ticket] = waiter.index
+
     def _told(self, ticket: Any) -> None:
-        if ticket in self.acknowledged or ticket in self.dropped:
+        if ticket in self.acknowledged or ticket in self.dropped or ticket in self.passed:
             raise Violation("one answer a call", f"{ticket} was answered twice")
 
     def _check_read(self, ticket: Any, index: int) -> None:
@@ -629,6 +850,13 @@ class Cluster:
         if caller is not None:
             caller.reply.set(None)
 
+    def on_capture(self, server: Server) -> Writer | None:
+        """Capture the machine's state; what is returned writes it later. None: it can't be."""
+        return lambda file: None
+
+    def on_restore(self, server: Server, snapshot: Snapshot, state: bytes) -> None:
+        """The machine goes on from what a snapshot holds."""
+
     def on_read(self, server: Server, ticket: Any) -> None:
         """A read may be answered from what the server has applied."""
 
@@ -641,6 +869,12 @@ class Cluster:
         outcome = answer.outcome
         if isinstance(outcome, Logged):
             self.wait_for(server, outcome.index, outcome.term, answer.ticket)
+
+
+def _newest(server: Server) -> int:
+    """The index of the server's snapshot."""
+    snapshot = server.store.snapshot
+    return 0 if snapshot is None else snapshot.index
 
 
 __all__ = ["NEVER", "QUICK", "Cluster", "Server"]

@@ -57,6 +57,10 @@ class Faults:
     """The rate at which `trigger_election` is called."""
     strangers: float = 0.0
     """The rate of messages of another cluster, and of attempts to add one of its servers."""
+    snapshots: float = 0.0
+    """The rate at which a server is told to take a snapshot."""
+    damage: float = 0.0
+    """The chance that a piece of a snapshot is damaged on its way."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -64,7 +68,7 @@ class Faults:
             numbers = value if field.name in ("delay", "lagging") else (value,)
             if not isinstance(numbers, tuple) or not all(map(_is_amount, numbers)):
                 raise ValueError(f"{field.name} must not be {value!r}: {_WANTED}")
-            if field.name in ("loss", "doubling", "lag") and value > 1:
+            if field.name in ("loss", "doubling", "lag", "damage") and value > 1:
                 raise ValueError(f"{field.name} is a chance, at most 1, and not {value!r}")
             if field.name not in ("delay", "lagging") and value > MOST:
                 raise ValueError(f"{field.name} is {MOST:g} at most, and not {value!r}")
@@ -93,6 +97,8 @@ class Faults:
             transfers=0.4,
             elections=0.2,
             strangers=0.2,
+            snapshots=0.5,
+            damage=0.02,
         )
 
     @classmethod
@@ -119,6 +125,8 @@ class Faults:
             transfers=rng.choice((0.0, 0.5)),
             elections=rng.choice((0.0, 0.3, 2.0)),
             strangers=rng.choice((0.0, 0.5)),
+            snapshots=rng.choice((0.0, 0.5, 2.0)),
+            damage=rng.choice((0.0, 0.0, 0.05)),
         )
 
 

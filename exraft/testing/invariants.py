@@ -10,7 +10,7 @@ Figure 3 of the Raft paper names the first five of `INVARIANTS`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from exraft.names import Peer
@@ -19,15 +19,17 @@ from exraft.raft import (
     AppendReply,
     Config,
     Entry,
+    InstallReply,
     Message,
     Raft,
     TimeoutNow,
     VoteReply,
 )
 from exraft.raft.config import decode_config
+from exraft.raft.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from exraft.testing.store import WatchedOwner, WatchedStore
+    from exraft.testing.store import Owner, WatchedStore
 
 INVARIANTS = {
     "one leader a term": "no two servers ever lead the same term (Raft §5.2)",
@@ -51,6 +53,10 @@ INVARIANTS = {
     "what failed is not applied": "what a caller was told is not applied is never committed",
     "answers are not stale": "an answer knows all that was answered before its call was made",
     "one answer a call": "no call is answered twice, and none is forgotten",
+    "snapshots say what is committed": "a snapshot has index, term and configuration of the log",
+    "cut what a snapshot holds": "no entry is cut off that is in no complete, stored snapshot",
+    "what is synced stays": "who opens a store again finds what was synced, nothing unwritten",
+    "installing loses nothing": "a snapshot moves no commit index back, and keeps what agrees",
     "other clusters have no effect": "a message of another cluster changes nothing",
     "replicas agree": "every replica gives the same reply to an entry, and has the same state",
     "reads change nothing": "the state after a read is what it was before",
@@ -93,15 +99,17 @@ class Watch:
         """Every command that was ever in a log."""
         self._committed: dict[bytes, int] = {}
         """Every command that is committed, and where."""
+        self._configs: list[tuple[int, Entry]] = []
+        """Every configuration that is committed, and where."""
         self.counts: Counter[str] = Counter()
-        self.held: dict[Peer, list[WatchedOwner]] = {}
+        self.held: dict[Peer, list[Owner]] = {}
         """Every store that a member ever had: an acknowledgement outlives its giver."""
         self._entries: dict[tuple[int, int], tuple[Entry, int]] = {}
         self._votes: dict[tuple[str, int], Peer] = {}
         self._stored_votes: dict[tuple[str, int], Peer] = {}
         self._last_term = 0
         self._decoded: dict[bytes, Config] = {}
-        self._led: dict[int, WatchedOwner] = {}
+        self._led: dict[int, Owner] = {}
         self._committed_by: dict[int, int] = {}
         """The last index that the leader of a term committed."""
 
@@ -164,7 +172,7 @@ class Watch:
                 "elected by a majority", f"{store.peer} leads {term} by the votes of {few}"
             )
 
-    def _too_few(self, config: Config, holds: Callable[[WatchedOwner], bool]) -> str:
+    def _too_few(self, config: Config, holds: Callable[[Owner], bool]) -> str:
         """Of how many voters a store is so, if they are no real majority; else nothing."""
         those = [
             peer
@@ -188,6 +196,8 @@ class Watch:
             self._check_vote(store, to, message.term, standby)
         elif type(message) is AppendReply and message.accepted:
             self._check_acknowledgement(store, to, message.term, message.index)
+        elif type(message) is InstallReply:
+            self._check_pieces(store, to, message)
 
     def _check_vote(self, store: WatchedStore, to: Peer, term: int, standby: bool) -> None:
         """Promises are stored; new stores are new members."""
@@ -220,10 +230,23 @@ class Watch:
         life = owner.life
         if life.lost or not life.leads or life.term != term:
             return
-        if life.last_index < index or life.term_at(index) != store.term_at(index):
+        if life.last_index < index or life.term_of(index) != store.term_of(index):
             raise Violation(
                 "promises are stored",
                 f"{store.peer} acknowledges {index} to {to}, whose entry there is another",
+            )
+
+    def _check_pieces(self, store: WatchedStore, to: Peer, reply: InstallReply) -> None:
+        """Promises are stored: so are the pieces of a snapshot that are said to be here."""
+        received = store.received
+        if store.damaged or received is None or received[0].crc != reply.crc:
+            # It is here whole by now, or begun anew; what is told of the one before binds nobody.
+            return
+        if reply.held > store.safe_pieces:
+            raise Violation(
+                "promises are stored",
+                f"{store.peer} tells {to} of {reply.held} bytes of a snapshot, and has stored"
+                f" {store.safe_pieces}",
             )
 
     def _check_heir(self, store: WatchedStore, heir: Peer) -> None:
@@ -232,7 +255,7 @@ class Watch:
         lives = [owner.life for owner in self.held.get(heir, ())]
         if not any(
             # What it acknowledged and lost since is not its leader's to know.
-            life.lost or (life.last_index >= last and life.term_at(last) == store.term_at(last))
+            life.lost or (life.last_index >= last and life.term_of(last) == store.term_of(last))
             for life in lives
         ):
             raise Violation(
@@ -271,7 +294,7 @@ class Watch:
 
     def _complete(self, store: WatchedStore, term: int, last: int) -> None:
         # By log matching, who has the last one has those before it.
-        if last and (store.last_index < last or store.term_at(last) != self.committed[last].term):
+        if last and (store.last_index < last or store.term_of(last) != self.committed[last].term):
             raise Violation(
                 "leader completeness", f"{store.peer} leads {term} without entry {last}"
             )
@@ -368,6 +391,8 @@ class Watch:
                     )
                 self.committed[place] = entry
                 self._committed[entry.data] = place
+                if entry.kind == CONFIG:
+                    self._configs.append((place, entry))
             elif known is not entry and known != entry:
                 raise Violation(
                     "state machine safety",
@@ -396,10 +421,84 @@ class Watch:
             raise Violation("commit by a majority", f"{store.peer} has no configuration")
         few = self._too_few(
             store.config,
-            lambda owner: owner.life.safe_index >= index and owner.life.term_at(index) == term,
+            lambda owner: owner.life.safe_index >= index and owner.life.term_of(index) == term,
         )
         if few:
             raise Violation("commit by a majority", f"{store.peer} commits {index} with {few}")
+
+    # Snapshots.
+
+    def adopts(self, store: WatchedStore, snapshot: Snapshot) -> None:
+        """A snapshot that a server took says what is committed, and stored there."""
+        self._check_snapshot(store, snapshot)
+        if snapshot.index > store.safe_index:
+            raise Violation(
+                "snapshots say what is committed",
+                f"{store.peer} takes one of {snapshot.index}, and has stored {store.safe_index}",
+            )
+        self.counts["snapshots taken"] += 1
+
+    def _check_snapshot(self, store: WatchedStore, snapshot: Snapshot) -> None:
+        index = snapshot.index
+        entry = self.committed.get(index)
+        if entry is None or entry.term != snapshot.term:
+            raise Violation(
+                "snapshots say what is committed",
+                f"{store.peer} has one of {index} in term {snapshot.term}, where {_shown(entry)} is"
+                " committed",
+            )
+        place, config = next((c for c in reversed(self._configs) if c[0] <= index), (0, None))
+        if config is None or (snapshot.config_index, snapshot.config_term, snapshot.config) != (
+            place,
+            config.term,
+            self.decode(config),
+        ):
+            raise Violation(
+                "snapshots say what is committed",
+                f"{store.peer} has one of {index} with {snapshot.config.voters} of"
+                f" {snapshot.config_index}, and the configuration there is of {place}",
+            )
+
+    def cuts(self, store: WatchedStore, upto: int) -> None:
+        """Nothing is cut off that is in no stored snapshot (rule 24)."""
+        snapshot = store.snapshot
+        if snapshot is None or upto > snapshot.index:
+            held = "nothing" if snapshot is None else f"what is up to {snapshot.index}"
+            raise Violation(
+                "cut what a snapshot holds",
+                f"{store.peer} cuts its log up to {upto}, and its snapshot holds {held}",
+            )
+        self.counts["logs cut"] += 1
+
+    def installs(
+        self, store: WatchedStore, base: int, entries: Sequence[Entry], committed: int
+    ) -> None:
+        """A snapshot has taken the place of the entries after `base`, which were committed up to
+        `committed` (rule 23).
+        """
+        snapshot = store.snapshot
+        assert snapshot is not None
+        self._check_snapshot(store, snapshot)
+        index = snapshot.index
+        if not committed < index <= store.commit_index <= store.last_index:
+            raise Violation(
+                "installing loses nothing",
+                f"{store.peer}, which had committed {committed}, installs a snapshot of {index} and"
+                f" goes to {store.commit_index}",
+            )
+        last = base + len(entries)
+        agrees = index <= last and entries[index - base - 1].term == snapshot.term
+        if agrees and store.last_index < last:
+            raise Violation(
+                "installing loses nothing",
+                f"{store.peer} drops the entries up to {last}, which agree with the snapshot of"
+                f" {index} that it installs",
+            )
+        before = snapshot.term
+        for place, entry in enumerate(store.slice(index + 1, store.last_index), index + 1):
+            self.written(store, place, entry, before)
+            before = entry.term
+        self.counts["snapshots installed"] += 1
 
     def applies(self, peer: Peer, index: int, entry: Entry, commit_index: int) -> None:
         """Applied at most committed, and state machine safety."""

@@ -55,6 +55,7 @@ def rates(faults: Faults, calls: float, reads: float) -> dict[str, float]:
         "trigger an election": faults.elections,
         "send a foreign message": faults.strangers * 3 / 4,
         "add a foreign server": faults.strangers / 4,
+        "take a snapshot": faults.snapshots,
     }
 
 

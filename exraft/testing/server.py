@@ -15,7 +15,7 @@ from exraft.names import Peer
 from exraft.raft import Message, Options, Output, Raft
 from exraft.replica import Replica, Waiting
 from exraft.replica.caller import Caller
-from exraft.testing.store import Syncing, WatchedOwner, WatchedStore
+from exraft.testing.store import Owner, Syncing, WatchedStore
 
 NEVER = float("inf")
 
@@ -41,13 +41,15 @@ class Server:
     peer: Peer
     founders: tuple[Peer, ...]
     options: Options
-    owner: WatchedOwner
+    owner: Owner
     raft: Raft | None = None
     replica: Replica | None = None
     """The user's machine, if the cluster runs one."""
     applied: int = 0
     replayed: int = 0
     """What an earlier life had committed: its side effects and replies are past (rule 26)."""
+    taking: bool = False
+    """Whether it is taking a snapshot."""
     standby: bool = False
     pace: float = 1.0
     """How fast this server's clock runs."""
@@ -55,10 +57,13 @@ class Server:
     """How long a sync takes, in seconds; None if it is done at once."""
     busy_until: float = 0.0
     """Until then what arrives waits in `inbox`, and the time is not looked at."""
+    full: float | None = None
+    """When it looks for room again, if there is none to store anything: until then it is deaf."""
     doomed: str = ""
     """Dies the next time it has to write, after its first messages have left: "kept" before the
     sync, with a store that outlives it; "unsynced" likewise, and what was not synced is lost;
-    "synced" right after the sync."""
+    "installing" likewise, as soon as it has to sync a snapshot that it has received; "synced" right
+    after the sync."""
     intact: bool = True
     """Whether the store is as the last life left it, so that the next may resume."""
     inbox: list[Job] = field(default_factory=list)
@@ -91,6 +96,8 @@ class Server:
             return NEVER
         if self.inbox:
             return self.busy_until
+        if self.full is not None:
+            return max(self.full, self.busy_until)
         return max(self.raft.deadline / self.pace, self.busy_until)
 
     def end_life(self) -> None:
@@ -99,6 +106,8 @@ class Server:
         self.replica = None
         self.busy_until = 0.0
         self.doomed = ""
+        self.taking = False
+        self.full = None
         self.inbox = []
         self.callers = []
         self.syncing.clear()

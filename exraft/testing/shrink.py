@@ -17,7 +17,7 @@ from exraft.testing.invariants import Violation
 from exraft.testing.plan import Plan
 from exraft.testing.simulation import BEGINNING, Report, Run, Simulation, SimulationFailed
 
-_NETWORK: Final = ("loss", "doubling", "delay", "lag", "slow_disks", "clock_drift")
+_NETWORK: Final = ("loss", "doubling", "delay", "lag", "slow_disks", "clock_drift", "damage")
 """What has a part in a run whose happenings are given."""
 _LINE: Final = re.compile(r'^ *File (".*", line \d+), in ', re.MULTILINE)
 _NUMBER: Final = re.compile(r"0x[0-9a-f]+|\d+")

@@ -214,6 +214,10 @@ class Simulation:
         self.min_majority = rng.choice((1, 1, 2)) if servers > 2 else 1
         self.patience = rng.choice((0.5, 2.0, 5.0))
         """Of clients, in virtual seconds."""
+        self.snapshot_every = rng.choice((None, 5, 10, 20, 40))
+        """Entries after which a server takes a snapshot by itself; None: only when it is told."""
+        self.on_disk = rng.random() < 1 / 3
+        """Whether the stores are those on disk, and the disks simulated."""
         self.check = check
         self.model = model
         self.events = events
@@ -271,8 +275,10 @@ class Run:
             faults=faults,
             min_majority=simulation.min_majority,
             check=simulation.check,
+            on_disk=simulation.on_disk,
         )
         world.gathering = 0.3
+        world.snapshot_every = simulation.snapshot_every
         self.trace = Trace(world) if trace else None
         self._rng = random.Random(f"{seed} servers")
         self.trouble = Trouble(
@@ -463,4 +469,7 @@ def _drawn_options(rng: random.Random) -> Options:
         batch_size=rng.choice((2, 5, 100)),
         max_append_bytes=rng.choice((64, 1024)),
         max_uncommitted_bytes=rng.choice((200, 1 << 20, 1 << 20)),
+        keep_entries=rng.choice((0, 1, 5, 20)),
+        keep_bytes=rng.choice((100, 1 << 20, 1 << 20)),
+        snapshot_chunk_bytes=rng.choice((12, 40, 1024)),
     )

@@ -6,13 +6,21 @@ right to write: `invariants` judges that.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Final, NamedTuple, TypeAlias
 
 from exraft.names import Peer
 from exraft.raft import CONFIG, Config, Entry
+from exraft.raft.log import DamagedSnapshot
+from exraft.raft.snapshot import Snapshot
 from exraft.storage import LentStore, MemoryStore
+from exraft.storage.sinks import SnapshotSink
 from exraft.testing.invariants import Watch
+
+ALL: Final = sys.maxsize
+"""As an index: no entry is touched."""
 
 
 class StoreFailed(OSError):
@@ -32,11 +40,75 @@ class Syncing(NamedTuple):
     voted_for: Peer | None
 
 
-class WatchedOwner(MemoryStore):
+# What it takes to undo a write. `safe` is the last index that its loss would leave alone; `loses`
+# says whether anything is less than it was then.
+
+
+@dataclass(frozen=True, slots=True)
+class _Ballot:
+    """It was this before."""
+
+    term: int
+    voted_for: Peer | None
+    leads: bool
+    safe: int = ALL
+    loses: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Tail:
+    """These entries stood behind the index `safe`."""
+
+    safe: int
+    entries: Sequence[Entry]
+    loses: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """These entries stood at the beginning, and were cut off."""
+
+    base_index: int
+    base_term: int
+    entries: Sequence[Entry]
+    safe: int = ALL
+    loses: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Pieces:
+    """So many bytes of the snapshot that is arriving were here."""
+
+    held: int
+    safe: int = ALL
+    loses: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """The log, before a snapshot took its place."""
+
+    base_index: int
+    base_term: int
+    entries: Sequence[Entry]
+    snapshot: Snapshot | None
+    content: bytes
+    safe: int
+    """What was committed then."""
+    loses: bool = True
+
+
+_Undo: TypeAlias = _Ballot | _Tail | _Head | _Pieces | _Whole
+
+
+class Owner:
     """A store whose every life is watched."""
 
-    def __init__(self, watch: Watch, peer: Peer, store_id: str) -> None:
-        super().__init__(store_id)
+    store_id: str
+    at_once = False
+    """Whether a sync is done when it returns, whatever time it takes."""
+
+    def __init__(self, watch: Watch, peer: Peer) -> None:
         self.watch = watch
         self.peer = peer
         self.founders: tuple[Peer, ...] = ()
@@ -44,7 +116,6 @@ class WatchedOwner(MemoryStore):
         self.fails = ""
         """What fails: `"write"` (as a full disk does), `"sync"`, or nothing."""
         self.life = WatchedStore(self, 0, None)
-        self._incarnations = 0
         watch.held.setdefault(peer, []).append(self)
 
     @property
@@ -54,6 +125,31 @@ class WatchedOwner(MemoryStore):
             owner.life.term == 0 and owner.life.last_index == 0
             for owner in self.watch.held[self.peer]
         )
+
+    @property
+    def broken(self) -> bool:
+        """Whether this process can do nothing more with it."""
+        return bool(self.fails)
+
+    def repair(self) -> None:
+        """Nothing fails any more."""
+        self.fails = ""
+
+    def lose_unsynced(self, keep: int) -> None:
+        """The power fails, while nobody is lent the store."""
+        self.life.lose_unsynced(keep)
+
+    def lend(self) -> WatchedStore:
+        raise NotImplementedError
+
+
+class WatchedOwner(Owner, MemoryStore):
+    """A store in memory, whose every life is watched."""
+
+    def __init__(self, watch: Watch, peer: Peer, store_id: str) -> None:
+        MemoryStore.__init__(self, store_id)
+        self._incarnations = 0
+        Owner.__init__(self, watch, peer)
 
     def lend(self) -> WatchedStore:
         self._incarnations += 1
@@ -69,27 +165,29 @@ class WatchedOwner(MemoryStore):
 class WatchedStore(LentStore):
     """A life's hold that tells the watch of each write, and can lose what was not synced."""
 
-    __slots__ = ("_forgotten", "_undo", "configs_held", "lost", "owner", "peer", "watch")
-
-    def __init__(self, owner: WatchedOwner, incarnation: int, before: WatchedStore | None) -> None:
+    def __init__(self, owner: Owner, incarnation: int, before: WatchedStore | None) -> None:
         super().__init__(owner.store_id, incarnation, before)
+        self._watch(owner, before)
+        # What the life before did not sync is not synced by its end.
+        self.dirty = bool(self._undo)
+
+    def _watch(self, owner: Owner, before: WatchedStore | None) -> None:
         self.owner = owner
         self.watch = owner.watch
         self.peer = owner.peer
         self.configs_held: list[tuple[int, Config]] = []
-        """Every configuration in the log, with its index."""
+        """Every configuration in the log, with its index, and that of the snapshot below it."""
         if before is not None:
             self.configs_held = before.configs_held.copy()
-        # What it takes to undo the writes since the last sync, oldest first: the ballot, or an
-        # index and the entries that stood behind it.
-        self._undo: list[tuple[int, Sequence[Entry]] | tuple[int, Peer | None, bool]] = []
+        self._undo: list[_Undo] = []
+        """What it takes to undo the writes since the last sync, oldest first."""
         if before is not None:
-            # What the life before did not sync is not synced by its end.
             self._undo = before._undo.copy()
-            self.dirty = bool(self._undo)
         self._forgotten = 0
         self.lost = False
         """Whether some of what was written is lost."""
+        self.damaged = False
+        """Whether a snapshot that was received was not what it should be."""
 
     @property
     def config(self) -> Config:
@@ -99,12 +197,29 @@ class WatchedStore(LentStore):
     @property
     def safe_index(self) -> int:
         """The last index that a loss of all unsynced writes would leave alone."""
-        return min((undo[0] for undo in self._undo if len(undo) == 2), default=self.last_index)
+        return min([self.last_index, *(undo.safe for undo in self._undo)])
+
+    @property
+    def safe_pieces(self) -> int:
+        """How many bytes of the snapshot that is arriving such a loss would leave alone."""
+        held = 0 if self.received is None else self.received[1]
+        return min([held, *(undo.held for undo in self._undo if type(undo) is _Pieces)])
+
+    @property
+    def installing(self) -> bool:
+        """Whether a snapshot has taken the place of the log, and that is not synced."""
+        return any(type(undo) is _Whole for undo in self._undo)
+
+    def term_of(self, index: int) -> int:
+        """The term of an entry that is here, or in the snapshot."""
+        if index < self.base_index:
+            return self.watch.committed[index].term
+        return self.term_at(index)
 
     def set_ballot(self, term: int, voted_for: Peer | None, leads: bool) -> None:
         self._may_fail("write")
         self.watch.balloted(self, term, voted_for)
-        self._undo.append((self.term, self.voted_for, self.leads))
+        self._undo.append(_Ballot(self.term, self.voted_for, self.leads))
         super().set_ballot(term, voted_for, leads)
         if leads:
             self.watch.elected(self, term)
@@ -117,7 +232,7 @@ class WatchedStore(LentStore):
         self._may_fail("write")
         first = self.last_index + 1
         before = self.term_at(first - 1)
-        self._undo.append((first - 1, ()))
+        self._undo.append(_Tail(first - 1, ()))
         super().append(entries)
         for index, entry in enumerate(entries, first):
             self.watch.written(self, index, entry, before)
@@ -128,7 +243,7 @@ class WatchedStore(LentStore):
     def truncate(self, first: int) -> None:
         self._may_fail("write")
         self.watch.deleted(self, first)
-        self._undo.append((first - 1, self.slice(first, self.last_index)))
+        self._undo.append(_Tail(first - 1, self.slice(first, self.last_index)))
         super().truncate(first)
         while self.configs_held and self.configs_held[-1][0] >= first:
             self.configs_held.pop()
@@ -137,6 +252,60 @@ class WatchedStore(LentStore):
         self._may_fail("sync")
         super().sync()
         self._settled(len(self._undo), self.term, self.voted_for)
+
+    # Snapshots.
+
+    def cut(self, upto: int) -> None:
+        self._may_fail("write")
+        self.watch.cuts(self, upto)
+        first = self.base_index + 1
+        self._undo.append(
+            _Head(self.base_index, self.base_term, self.slice(first, upto + 1 - first))
+        )
+        super().cut(upto)
+
+    def adopt(self, sink: SnapshotSink) -> None:
+        self._may_fail("write")
+        self.watch.adopts(self, sink.snapshot)
+        super().adopt(sink)
+
+    def receive(self, snapshot: Snapshot, offset: int, data: bytes) -> int:
+        self._may_fail("write")
+        before = self.received
+        held = super().receive(snapshot, offset, data)
+        if before != self.received:
+            begun = before is not None and before[0] == snapshot
+            self._undo.append(_Pieces(before[1] if before is not None and begun else 0))
+        return held
+
+    def install(self) -> None:
+        self._may_fail("write")
+        entries = self.slice(self.base_index + 1, self.last_index)
+        before = _Whole(
+            self.base_index,
+            self.base_term,
+            entries,
+            self.snapshot,
+            self._content,
+            self.commit_index,
+        )
+        try:
+            super().install()
+        except DamagedSnapshot:
+            self.damaged = True
+            self._undo.append(_Pieces(0))
+            self.watch.counts["snapshots that arrived damaged"] += 1
+            raise
+        self._undo.append(before)
+        self.configs_held = self._known_configs()
+        self.watch.installs(self, before.base_index, entries, before.safe)
+
+    def _known_configs(self) -> list[tuple[int, Config]]:
+        held = [(index, self.watch.decode(entry)) for index, entry in self.configs()]
+        snapshot = self.snapshot
+        if snapshot is not None and 0 < snapshot.config_index <= self.base_index:
+            held.insert(0, (snapshot.config_index, snapshot.config))
+        return held
 
     def _may_fail(self, what: str) -> None:
         if self.owner.fails == what:
@@ -157,9 +326,9 @@ class WatchedStore(LentStore):
     def _settled(self, writes: int, term: int, voted_for: Peer | None) -> None:
         """The first `writes` that could be undone can't any more; then the ballot was this."""
         for undo in self._undo[:writes]:
-            if len(undo) == 3:
+            if type(undo) is _Ballot:
                 # A vote that was given and went with its term, all before the sync.
-                self.watch.vote_stored(self, undo[0], undo[1])
+                self.watch.vote_stored(self, undo.term, undo.voted_for)
         self.watch.vote_stored(self, term, voted_for)
         del self._undo[:writes]
         self._forgotten += writes
@@ -170,24 +339,42 @@ class WatchedStore(LentStore):
         The first `keep` of the unsynced writes have reached the disk all the same.
         """
         del self._undo[:keep]
-        lost = self.lost = bool(self._undo)
+        lost = self.lost = any(undo.loses for undo in self._undo)
         # A commit index is never more durable than the entries that it speaks of.
         self.commit_index = min(self.commit_index, self.safe_index)
         for undo in reversed(self._undo):
-            if len(undo) == 3:
-                self.watch.unvoted(self, undo[0], undo[1])
-                super().set_ballot(*undo)
-                continue
-            index, entries = undo
-            if index < self.last_index:
-                super().truncate(index + 1)
-            super().append(entries)
+            self._take_back(undo)
+        if self._undo:
+            self.configs_held = self._known_configs()
         self._undo.clear()
-        if lost:
-            self.configs_held = [
-                (index, self.watch.decode(entry)) for index, entry in self.configs()
-            ]
         return lost
+
+    def end_process(self) -> bool:
+        """What is left when the process ends: what was written; whether anything was lost."""
+        return False
+
+    def _take_back(self, undo: _Undo) -> None:
+        match undo:
+            case _Ballot(term, voted_for, leads):
+                self.watch.unvoted(self, term, voted_for)
+                super().set_ballot(term, voted_for, leads)
+            case _Tail(index, entries):
+                if index < self.last_index:
+                    super().truncate(index + 1)
+                super().append(entries)
+            case _Head(base_index, base_term, entries):
+                self._entries[:0] = entries
+                self.base_index, self.base_term = base_index, base_term
+                self._count()
+            case _Pieces():
+                # The next life begins with none of them.
+                self.forget_received()
+            case _Whole(base_index, base_term, entries, snapshot, content):
+                self.watch.counts["installs undone by a power failure"] += 1
+                self.snapshot, self._content = snapshot, content
+                self._entries = list(entries)
+                self.base_index, self.base_term = base_index, base_term
+                self._count()
 
     @property
     def unsynced(self) -> int:

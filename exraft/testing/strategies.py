@@ -56,6 +56,8 @@ def faults() -> st.SearchStrategy[Faults]:
         transfers=_RATES,
         elections=_RATES,
         strangers=_RATES,
+        snapshots=_RATES,
+        damage=_CHANCES,
     )
 
 

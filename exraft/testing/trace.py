@@ -17,6 +17,8 @@ from exraft.raft import (
     AppendReply,
     Done,
     Entry,
+    Install,
+    InstallReply,
     Logged,
     PreVote,
     PreVoteReply,
@@ -60,9 +62,9 @@ class Trace:
             raft = server.raft
             state = "down"
             if raft is not None:
-                last = raft.last_index
-                state = f"{raft.state} of term {raft.term}, log to {last}"
-                state += f" ({raft.last_term}), committed {raft.commit_index}"
+                base = raft.store.base_index
+                state = f"{raft.state} of term {raft.term}, log {f'from {base} ' if base else ''}to"
+                state += f" {raft.last_index} ({raft.last_term}), committed {raft.commit_index}"
             name = str(peer)
             if self._seen.get(name, "down") != state:
                 self._seen[name] = state
@@ -124,6 +126,12 @@ def _message(message: Header) -> str:
             return f"vote? log to {message.last_index} ({message.last_term}){force}"
         case VoteReply():
             return f"vote: {'yes' if message.granted else 'no'}"
+        case Install(snapshot=snapshot):
+            size = len(message.data)
+            what = f"{size} at {message.offset} of {snapshot.size} bytes" if size else "is for you"
+            return f"the snapshot of {snapshot.index} ({snapshot.term}): {what}"
+        case InstallReply():
+            return f"has {message.held} bytes of the snapshot of {message.index}"
         case TimeoutNow():
             return "campaign now"
         case Reach():

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from exraft.errors import DiskFull
 from exraft.names import Peer, Role
 from exraft.raft import (
     COMMAND,
@@ -19,6 +20,8 @@ from exraft.raft import (
     AppendReply,
     Config,
     Entry,
+    Install,
+    InstallReply,
     Message,
     PreVote,
     PreVoteReply,
@@ -27,7 +30,9 @@ from exraft.raft import (
     Vote,
     VoteReply,
 )
+from exraft.raft.snapshot import Snapshot
 from exraft.testing.cluster import Cluster
+from exraft.testing.durable import DiskOwner
 from exraft.testing.invariants import Violation, Watch
 from exraft.testing.plan import Happening
 from exraft.testing.server import Server
@@ -79,6 +84,7 @@ class Trouble:
             "trigger an election": self._trigger_election,
             "send a foreign message": self._send_foreign,
             "add a foreign server": self._add_foreign,
+            "take a snapshot": self._take_snapshot,
         }
 
     def happen(self, happening: Happening) -> None:
@@ -112,7 +118,11 @@ class Trouble:
     def start(self, peer: Peer, *, resume: bool = False) -> None:
         server = self.cluster.servers[peer]
         if server.raft is None:
-            self.cluster.start(peer, resume=resume and server.intact)
+            try:
+                self.cluster.start(peer, resume=resume and server.intact)
+            except DiskFull:
+                server.end_life()
+                self._later(0.1, partial(self.start, peer))
 
     def _ticket(self, kind: str, peer: Peer) -> str:
         self._number += 1
@@ -149,6 +159,12 @@ class Trouble:
     def _if_running(self, peer: Peer, then: Callable[[Peer], None]) -> None:
         if self.cluster.servers[peer].raft is not None:
             then(peer)
+
+    def _take_snapshot(self) -> None:
+        peer = self._leader(0.3)
+        if peer is not None:
+            take = partial(self._if_running, peer, self.cluster.take_snapshot)
+            self.cluster.when_free(peer, take)
 
     def _transfer(self) -> None:
         peer = self._leader()
@@ -215,7 +231,8 @@ class Trouble:
         self.counts["crashes, started as a new process"] += 1
         led = cluster.raft(peer).state is Role.LEADER
         unsynced = cluster.servers[peer].store.unsynced
-        cluster.crash(peer, lossy=rng.random() < 0.7, keep=rng.randint(0, unsynced))
+        lossy = rng.random() < 0.7
+        cluster.crash(peer, lossy=lossy, keep=rng.randint(0, unsynced), killed=True)
         self._later(rng.random() * 1.5, partial(self.start, peer))
         if led and rng.random() < 0.7:
             self._tell_gone(peer)
@@ -238,14 +255,32 @@ class Trouble:
             return
         server = self.cluster.servers[peer]
         server.doomed = self._rng.choice(("kept", "unsynced", "synced"))
+        behind = self._behind()
+        if behind and self._rng.random() < 0.7:
+            server = self._rng.choice(behind)
+            server.doomed = "installing"
+        owner = server.owner
+        if isinstance(owner, DiskOwner) and self._rng.random() < 0.7:
+            server.doomed = ""
+            owner.lose_power_soon(self._rng.randint(1, 12))
         # A supervisor that has kept the store lets the server resume.
         kept = server.doomed == "kept"
 
         def bury() -> None:
             server.doomed = ""
+            if isinstance(owner, DiskOwner):
+                owner.disk.work_again()
             self.start(server.peer, resume=kept)
 
-        self._later(0.1 if kept else 0.3, bury)
+        self._later({"kept": 0.1, "installing": 1.0}.get(server.doomed, 0.3), bury)
+
+    def _behind(self) -> list[Server]:
+        """Those who lack what the leader has cut off, so that it will send them its snapshot."""
+        leader = self.cluster.leader()
+        if leader is None:
+            return []
+        base = leader.store.base_index
+        return [each for each in self.ours() if each.raft and each.store.last_index < base]
 
     def _stall(self) -> None:
         """A server does not run for a while."""
@@ -263,14 +298,21 @@ class Trouble:
             return
         server = self.cluster.servers[peer]
         owner = server.owner
-        owner.fails = self._rng.choice(("write", "sync"))
+        seconds = 0.1 + self._rng.random()
+        if not isinstance(owner, DiskOwner):
+            owner.fails = self._rng.choice(("write", "sync"))
+        elif self._rng.random() < 0.5:
+            owner.fill(self._rng.choice((0, 200, 1000)))
+            seconds = 0.5 + 2 * self._rng.random()
+        else:
+            owner.fail_soon(self._rng.randint(1, 12))
 
         def replace() -> None:
-            owner.fails = ""
+            owner.repair()
             if server.owner is owner:
                 self.start(peer)
 
-        self._later(0.1 + self._rng.random(), replace)
+        self._later(seconds, replace)
 
     # Stores that are lost: only as many, and only then, as the rules can cover.
 
@@ -446,6 +488,7 @@ class Trouble:
         head: tuple[str, Peer, int] = (FOREIGN, sender, term)
         last = raft.last_index
         entries = (Entry(term, COMMAND, b"foreign"),)
+        snapshot = Snapshot(last + 9, term, Config((sender,), cluster=FOREIGN), 1, 1, 7, 0)
         forged: list[Message] = [
             Append(*head, last, raft.last_term, entries, last + 1, 1 << 60),
             AppendReply(*head, store, True, last, 0, 0, last, 1 << 60),
@@ -454,6 +497,8 @@ class Trouble:
             Vote(*head, store, last + 9, term, True),
             VoteReply(*head, store, True),
             TimeoutNow(*head),
+            Install(*head, snapshot, 0, b"foreign"),
+            InstallReply(*head, store, last, 0, 7),
         ]
         return self._rng.choice(forged)
 
@@ -462,4 +507,5 @@ def _all_of(raft: Raft) -> tuple[Any, ...]:
     return (
         *(raft.term, raft.store.voted_for, raft.store.leads, raft.leader, raft.leader_heard),
         *(raft.last_index, raft.commit_index, raft.state, raft.deadline, raft.config),
+        *(raft.store.base_index, raft.store.snapshot),
     )

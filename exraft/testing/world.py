@@ -7,8 +7,10 @@ who calls, nor what befalls the servers.
 
 from __future__ import annotations
 
+import io
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 from exraft.codec import decode, encode, reveal, without_frames
@@ -20,10 +22,11 @@ from exraft.errors import (
     ServerDown,
     ServerNotFound,
 )
-from exraft.machine import MachineFactory, SideEffect, make_machine
+from exraft.machine import MachineFactory, SideEffect, Writer, make_machine
 from exraft.names import Peer, Role
 from exraft.raft import COMMAND, Answer, Entry, Logged, Options, Refusal
 from exraft.raft.config import decode_config
+from exraft.raft.snapshot import Snapshot
 from exraft.replica import Replica, error_of
 from exraft.replica.caller import Caller
 from exraft.testing.cluster import Cluster
@@ -143,6 +146,7 @@ class World(Cluster):
         faults: Faults,
         min_majority: int,
         check: Check | None,
+        on_disk: bool = False,
     ) -> None:
         super().__init__(
             count,
@@ -151,12 +155,15 @@ class World(Cluster):
             faults=faults,
             start=False,
             min_majority=min_majority,
+            on_disk=on_disk,
         )
         self._machine = machine
         self._init_arg = encode(init_arg)
         self._state_check = check
         self._said: dict[int, Any] = {}
         """What the first replica answered to each entry."""
+        self._states: dict[int, bytes] = {}
+        """The state of the first replica that took a snapshot at an index."""
         self._effects_ran: dict[int, Peer] = {}
         self._proposed = 0
         self.gathering = 0.0
@@ -294,7 +301,9 @@ class World(Cluster):
         if server.replica is not None:
             server.replica.transition(role)
 
-    def crash(self, peer: Peer, *, lossy: bool = False, keep: int = 0) -> None:
+    def crash(
+        self, peer: Peer, *, lossy: bool = False, keep: int = 0, killed: bool = False
+    ) -> None:
         """As for any cluster; and callers learn that their server is gone."""
         server = self.servers[peer]
         raft = server.raft
@@ -304,10 +313,10 @@ class World(Cluster):
         reads = [ticket for _, ticket in server.reads]
         reads += raft.tickets()
         unheard = [job for job in server.inbox if type(job) is _Request]
-        if server.replica is not None and not lossy:
+        if server.replica is not None and not lossy and not killed:
             # A process that is killed calls nothing any more.
             server.replica.terminate("killed")
-        super().crash(peer, lossy=lossy, keep=keep)
+        super().crash(peer, lossy=lossy, keep=keep, killed=killed)
         for each in waiting:
             each.attempt.fail(ServerDown("killed", maybe_applied=True))
         for ticket in reads:
@@ -338,6 +347,10 @@ class World(Cluster):
             effects = replica.configure(decode_config(entry.data))
             super().on_apply(server, index, entry, caller)
         self._judge_state(server, index)
+        self._compare_state(server, index)
+        if replica.released:
+            replica.released = False
+            self.later(0.0, partial(self._take_released, server, server.raft))
         raft = server.raft
         assert raft is not None
         leads = raft.state is Role.LEADER and raft.term == entry.term
@@ -354,6 +367,49 @@ class World(Cluster):
                 f"{server.peer} answers {said!r} to the entry at {index}, and another replica"
                 f" {first!r}: handle_write must depend on command and state only",
             )
+
+    def _compare_state(self, server: Server, index: int) -> None:
+        """Replicas agree: so does a state that was restored, or is compared with one."""
+        if server.owner.watch is not self.watch or index not in self._states:
+            return
+        assert server.replica is not None
+        state = server.replica.state
+        first = decode(self._states[index])
+        if not alike(first, state):
+            raise Violation(
+                "replicas agree",
+                f"after {index} {server.peer} has the state {state!r}, and another replica had"
+                f" {first!r}",
+            )
+
+    def _take_released(self, server: Server, life: object) -> None:
+        """The machine takes a snapshot to be worthwhile."""
+        if server.raft is life and not server.taking:
+            self.counts["snapshots that the machine asked for"] += 1
+            self.take_snapshot(server.peer)
+
+    def on_capture(self, server: Server) -> Writer | None:
+        replica = server.replica
+        assert replica is not None
+        try:
+            writer = replica.capture()
+        except NotSerialisable as error:
+            self.note(str(server.peer), f"can't take a snapshot: {error}")
+            return None
+        index = server.applied
+        if server.owner.watch is self.watch and index not in self._states:
+            state = _pickled(replica.state)
+            if state:
+                self._states[index] = state
+        self._compare_state(server, index)
+        return writer
+
+    def on_restore(self, server: Server, snapshot: Snapshot, state: bytes) -> None:
+        replica = server.replica
+        assert replica is not None
+        replica.state = replica.restored(io.BytesIO(state))
+        self._judge_state(server, snapshot.index)
+        self._compare_state(server, snapshot.index)
 
     def _judge_state(self, server: Server, index: int) -> None:
         if self._state_check is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ TIMEOUTS: list[tuple[Callable[..., Any], list[str], float | None]] = [
     (ExRaft.add_server, ["server", "new_server", "timeout"], 60.0),
     (ExRaft.remove_server, ["server", "old_server", "timeout"], 60.0),
     (ExRaft.transfer_leadership, ["server", "to", "timeout"], 10.0),
+    (ExRaft.snapshot, ["server", "timeout"], 60.0),
     (ExRaft.inspect, ["server", "flag", "timeout"], 1.0),
     (ExRaft.status, ["server", "timeout"], 1.0),
     (Client.write, ["self", "command", "timeout"], 60.0),
@@ -86,6 +88,10 @@ def test_the_start_options_have_the_documented_defaults() -> None:
         "max_uncommitted_bytes": 64 * 1024 * 1024,
         "max_restarts": 3,
         "max_seconds": 5.0,
+        "data_dir": None,
+        "snapshot_every": 100_000,
+        "snapshot_bytes": 64 * 1024 * 1024,
+        "keep_entries": 10_000,
     }
 
 
@@ -107,6 +113,10 @@ def test_every_option_reaches_the_server() -> None:
             "max_uncommitted_bytes": 12,
             "max_restarts": 0,
             "max_seconds": 0.5,
+            "data_dir": Path("data"),
+            "snapshot_every": 13,
+            "snapshot_bytes": None,
+            "keep_entries": 0,
         },
         local,
     )
@@ -118,9 +128,15 @@ def test_every_option_reaches_the_server() -> None:
         batch_size=7,
         min_majority=2,
         max_uncommitted_bytes=12,
+        keep_entries=0,
     )
     assert (spec.dirty_read, spec.debug, spec.max_command_bytes) == (False, True, 11)
     assert (spec.max_restarts, spec.max_seconds) == (0, 0.5)
+    assert (spec.data_dir, spec.snapshot_every, spec.snapshot_bytes) == (
+        str(Path("data").absolute()),
+        13,
+        None,
+    )
 
 
 def test_the_package_exports_what_its_users_need() -> None:
@@ -131,6 +147,7 @@ def test_the_package_exports_what_its_users_need() -> None:
         "ExRaftError",
         "NOREPLY",
         "Peer",
+        "RELEASE_CURSOR",
         "Role",
         "StateMachine",
         "Status",

@@ -8,6 +8,7 @@ so nothing that takes honest peers is judged here (that is the simulated cluster
 from __future__ import annotations
 
 import random
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -21,12 +22,16 @@ from exraft.raft import (
     AppendReply,
     Config,
     Entry,
+    Install,
+    InstallReply,
     Mark,
     Message,
     Options,
     Output,
     PreVote,
     Raft,
+    Snapshot,
+    SnapshotReader,
     Vote,
     VoteReply,
 )
@@ -34,6 +39,7 @@ from exraft.raft.config import decode_config, quorum
 from exraft.raft.follower import Follower
 from exraft.raft.leader import Leader
 from exraft.storage import LentStore
+from exraft.storage.sinks import SnapshotSink
 from tests.raft.hand import store_of
 
 QUICK = Options(
@@ -43,6 +49,9 @@ QUICK = Options(
     batch_size=3,
     max_append_bytes=64,
     max_uncommitted_bytes=64,
+    keep_entries=2,
+    keep_bytes=40,
+    snapshot_chunk_bytes=4,
 )
 WIRE = msgspec.msgpack.Decoder(Message)
 MAX_REPORTS = 2
@@ -57,17 +66,36 @@ class Durable:
     voted_for: Peer | None = None
     leads: bool = False
     commit_index: int = 0
+    base_index: int = 0
+    base_term: int = 0
     entries: tuple[Entry, ...] = ()
+    snapshot: Snapshot | None = None
+    state: bytes = b""
+    pieces: dict[tuple[int, int], int] = field(default_factory=dict)
+    """The most bytes that were ever here of a snapshot with this index and checksum."""
+
+    @property
+    def last_index(self) -> int:
+        return self.base_index + len(self.entries)
 
 
 class JudgedStore(LentStore):
     """A hold that refuses to be written what no server may write, whoever asks for it."""
 
-    __slots__ = ("known",)
-
     def __init__(self, store_id: str, incarnation: int, left: Durable) -> None:
         super().__init__(store_id, incarnation, None)
-        super().append(left.entries)
+        self.states: dict[Snapshot, bytes] = {}
+        """Of the snapshots that were ever the newest."""
+        self.open_readers = 0
+        self.pieces: dict[tuple[int, int], int] = {}
+        if left.snapshot is not None:
+            super().receive(left.snapshot, 0, left.state)
+            super().install()
+            self.states[left.snapshot] = left.state
+        self.base_index = left.base_index
+        self.base_term = left.base_term
+        self._entries = list(left.entries)
+        self._count()
         super().set_ballot(left.term, left.voted_for, left.leads)
         super().set_commit(left.commit_index)
         self.dirty = False
@@ -75,9 +103,19 @@ class JudgedStore(LentStore):
         """As of the last sync that is done."""
 
     def content(self) -> Durable:
-        entries = tuple(self.slice(1, self.last_index))
         # A commit index is never more durable than the entries that it speaks of.
-        return Durable(self.term, self.voted_for, self.leads, self.commit_index, entries)
+        return Durable(
+            self.term,
+            self.voted_for,
+            self.leads,
+            self.commit_index,
+            self.base_index,
+            self.base_term,
+            tuple(self.slice(self.base_index + 1, self.last_index)),
+            self.snapshot,
+            self._content,
+            self.pieces.copy(),
+        )
 
     def set_ballot(self, term: int, voted_for: Peer | None, leads: bool) -> None:
         assert term >= self.term, f"the term goes back from {self.term} to {term}"
@@ -107,8 +145,11 @@ class JudgedStore(LentStore):
 
     def _judge_change(self, config: Config, *, first: bool) -> None:
         """One change at a time, and none before an entry of the own term (rule 15)."""
-        held = [(index, decode_config(entry.data)) for index, entry in self.configs()]
-        index, last = held[-1] if held else (0, None)
+        index, last = 0, None
+        if self.snapshot is not None:
+            index, last = self.snapshot.config_index, self.snapshot.config
+        for index, entry in self.configs():  # noqa: B007
+            last = decode_config(entry.data)
         if first:
             assert last is None or last.members() == config.members(), "a term begins with a change"
             return
@@ -120,6 +161,57 @@ class JudgedStore(LentStore):
         assert first > self.commit_index, f"{first} is committed, and deleted"
         assert not self.leads, "a leader deletes from its own log"
         super().truncate(first)
+
+    def cut(self, upto: int) -> None:
+        assert upto <= self.commit_index, f"{upto} is cut off, and not committed"
+        assert self.snapshot is not None and upto <= self.snapshot.index, "no snapshot holds it"
+        super().cut(upto)
+
+    def adopt(self, sink: SnapshotSink) -> None:
+        assert sink.snapshot.index <= self.commit_index
+        super().adopt(sink)
+        self._judge_snapshot()
+
+    def receive(self, snapshot: Snapshot, offset: int, data: bytes) -> int:
+        held = super().receive(snapshot, offset, data)
+        what = snapshot.index, snapshot.crc
+        self.pieces[what] = max(held, self.pieces.get(what, 0))
+        return held
+
+    def install(self) -> None:
+        """It takes the place of a log that is not as good (rule 23)."""
+        assert not self.leads, "a leader replaces its own log"
+        before, commit = self.content(), self.commit_index
+        super().install()
+        self._judge_snapshot()
+        assert self.snapshot is not None
+        index = self.snapshot.index
+        assert self.commit_index == index > commit, "the commit index goes back"
+        if index <= before.last_index:
+            kept = before.entries[index - before.base_index - 1]
+            assert kept.term != self.snapshot.term, "a log that agrees is discarded"
+
+    def _judge_snapshot(self) -> None:
+        snapshot, state = self.snapshot, self._content
+        assert snapshot is not None
+        assert (len(state), zlib.crc32(state)) == (snapshot.size, snapshot.crc), "it is damaged"
+        self.states[snapshot] = state
+
+    def open_snapshot(self) -> SnapshotReader:
+        self.open_readers += 1
+        return _Reader(super().open_snapshot(), self)
+
+
+class _Reader:
+    """Is missed by its store when it is not closed."""
+
+    def __init__(self, reader: SnapshotReader, store: JudgedStore) -> None:
+        self.snapshot = reader.snapshot
+        self.read = reader.read
+        self._store = store
+
+    def close(self) -> None:
+        self._store.open_readers -= 1
 
 
 @dataclass
@@ -164,7 +256,10 @@ class Judged:
         self._tickets = 0
         self._waiting: dict[int, _Read | None] = {}
         """Who waits for an answer; reads with what is known of them."""
-        self._committed: list[Entry] = []
+        self._committed: dict[int, Entry] = {}
+        """What this server knew to be committed, by its index, as far as its log held it."""
+        self._sinks: list[SnapshotSink] = []
+        """Snapshots that are being written."""
         self._syncing: list[_Sync] = []
         self._marks: list[Mark] = []
         self._incarnation = 0
@@ -178,12 +273,17 @@ class Judged:
             self.watch(f"{self.me} hears {message}")
             before = len(self.raft.out.reports)
             commit = self.raft.commit_index
+            base = self.store.base_index
             self.raft.step(message, self.now)
+            self._count("installs", self.store.base_index > base)
             assert len(self.raft.out.reports) <= before + MAX_REPORTS
             if self.raft.commit_index > commit:
                 # A follower's; a leader commits when the batch is over.
-                assert isinstance(message, Append)
-                vouched_for = message.prev_index + len(message.entries)
+                assert isinstance(message, Append | Install)
+                if isinstance(message, Install):
+                    vouched_for = message.snapshot.index
+                else:
+                    vouched_for = message.prev_index + len(message.entries)
                 assert self.raft.commit_index <= vouched_for, "nobody vouched for that (rule 8)"
             if isinstance(message, AppendReply):
                 for read in self._waiting.values():
@@ -240,6 +340,29 @@ class Judged:
         self.raft.halt(self.now)
         self._settle()
 
+    def begin_snapshot(self, state: bytes) -> None:
+        """A snapshot of all that is committed is written, beside whatever else happens."""
+        index = self.raft.commit_index
+        if index > self.store.base_index:
+            self.watch(f"{self.me} begins a snapshot of {index}")
+            taken = self.raft.snapshot_at(index)
+            assert (taken.index, taken.term) == (index, self.store.term_at(index))
+            assert (taken.config_index, taken.config) == self.raft.configs[0]
+            sink = self.store.begin_snapshot(taken)
+            sink.write(state)
+            sink.finish()
+            self._sinks.append(sink)
+
+    def finish_snapshot(self) -> None:
+        if self._sinks:
+            sink = self._sinks.pop(0)
+            self.watch(f"{self.me} has written a snapshot of {sink.snapshot.index}")
+            before = self.store.base_index
+            self.store.adopt(sink)
+            self.raft.compact(self.now)
+            self._count("cuts", self.store.base_index > before)
+            self._settle()
+
     def repeat_mark(self, rng: random.Random) -> None:
         """The core is told once more of a sync that was done long ago, or of one that it can't
         have asked for: it names an entry that is not in the log."""
@@ -266,13 +389,16 @@ class Judged:
         self._waiting.clear()
         self._syncing.clear()
         self._marks.clear()
+        self._sinks.clear()
         self._begin(left, resume=resume and not lossy)
 
     # What the server does.
 
     def _begin(self, left: Durable, *, resume: bool) -> None:
         self._incarnation += 1
-        self._committed = list(left.entries[: left.commit_index])
+        first = left.base_index + 1
+        committed = left.entries[: left.commit_index - left.base_index]
+        self._committed = dict(enumerate(committed, first))
         self.store = JudgedStore(store_of(self.me), self._incarnation, left)
         self.raft = Raft(
             self.me,
@@ -339,9 +465,16 @@ class Judged:
     # What is judged.
 
     def _judge_early(self, to: Peer, message: Message) -> None:
-        """Only a leader's appends may leave before they are stored (rule 10)."""
+        """Only a leader's appends may leave before they are stored (rule 10); its snapshot is."""
         self._judge_sent(to, message)
-        assert isinstance(message, Append)
+        assert isinstance(message, Append | Install)
+        if isinstance(message, Install):
+            end = message.offset + len(message.data)
+            state = self.store.states[message.snapshot]
+            assert message.data == state[message.offset : end], "other bytes than the snapshot's"
+            assert message.term == self.store.term
+            self._count("pieces", bool(message.data))
+            return
         assert message.prev_term == self.store.term_at(message.prev_index)
         assert message.commit <= self.store.commit_index
         assert message.term == self.store.term
@@ -363,8 +496,11 @@ class Judged:
         elif isinstance(message, AppendReply) and message.accepted:
             assert message.index >= 0
             # In a later term than it promised, it may have deleted what it had promised.
-            assert known.term > message.term or message.index <= len(known.entries)
+            assert known.term > message.term or message.index <= known.last_index
             self._count("acknowledgements")
+        elif isinstance(message, InstallReply):
+            stored = known.pieces.get((message.index, message.crc), 0)
+            assert message.held <= stored, "it has not stored so much"
 
     def _judge_sent(self, to: Peer, message: Message) -> None:
         assert to != self.me, f"{self.me} speaks to itself: {message}"
@@ -404,21 +540,31 @@ class Judged:
     def _judge_log(self) -> None:
         raft = self.raft
         store = self.store
-        assert 0 <= store.commit_index <= store.last_index
-        first = len(self._committed)
-        self._committed += store.slice(first + 1, store.commit_index - first)
-        self._count("commits", store.commit_index - first)
-        assert store.slice(1, store.commit_index) == self._committed, "what was committed changes"
+        assert 0 <= store.base_index <= store.commit_index <= store.last_index
+        first = store.base_index + 1
+        if store.snapshot is not None:
+            assert first <= store.snapshot.index + 1 <= store.commit_index + 1
+        committed = dict(enumerate(store.slice(first, store.commit_index + 1 - first), first))
+        known = self._committed
+        assert committed == {at: known.get(at, entry) for at, entry in committed.items()}
+        self._count("commits", len(committed.keys() - known.keys()))
+        known |= committed
         # A leader counts it (rule 10): by then all that it wrote as a follower is stored, unless it
         # was elected by votes that it had not asked for yet.
-        if raft.state is Role.LEADER and store.known.term == raft.term:
-            durable = tuple(store.slice(1, raft.durable_index))
-            assert store.known.entries[: len(durable)] == durable, "it counts what is not stored"
+        left = store.known
+        if raft.state is Role.LEADER and left.term == raft.term and left.base_index < first:
+            durable = tuple(store.slice(first, max(0, raft.durable_index + 1 - first)))
+            stored = left.entries[first - 1 - left.base_index :]
+            assert stored[: len(durable)] == durable, "it counts what is not stored"
         logged = [(index, decode_config(entry.data)) for index, entry in store.configs()]
-        committed = [each for each in logged if each[0] <= store.commit_index]
-        base = committed[-1:] or [(0, Config(self._founders))]
-        assert raft.configs == base + logged[len(committed) :], "not the log's configurations"
-        for _, config in logged:
+        settled = [each for each in logged if each[0] <= store.commit_index]
+        base = settled[-1:] or [(0, Config(self._founders))]
+        snapshot = store.snapshot
+        if snapshot is not None and not settled:
+            base = [(snapshot.config_index, snapshot.config)]
+            assert raft.configs == base + logged[len(settled) :], "not the log's configurations"
+        later = [config for _, config in logged]
+        for config in [*later, *(config for _, config in base)]:
             self._named.update(dict.fromkeys((*config.members(), *dict(config.stores))))
 
     def _judge_memory(self) -> None:
@@ -427,9 +573,13 @@ class Judged:
         remembered = [*raft._strangers]
         if isinstance(raft.role, Leader):
             remembered += raft.role.peers
+            sent = [each for each in raft.role.peers.values() if each.sending is not None]
+            assert self.store.open_readers == len(sent), "a snapshot is not closed"
         elif isinstance(raft.role, Follower):
             remembered += raft.role._granted or ()
         else:
             remembered += raft.role._votes
         strangers = [peer for peer in remembered if peer not in self._named]
         assert not strangers, f"{strangers} are remembered"
+        if not isinstance(raft.role, Leader):
+            assert not self.store.open_readers, "a snapshot is not closed"

@@ -10,6 +10,7 @@ Whatever is drawn comes from a `random.Random`, so that a seed, a Hypothesis exa
 from __future__ import annotations
 
 import random
+import zlib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -24,17 +25,21 @@ from exraft.raft import (
     AppendReply,
     Config,
     Entry,
+    Install,
+    InstallReply,
     Message,
     PreVote,
     PreVoteReply,
     Raft,
     Reach,
     ReachReply,
+    Snapshot,
     TimeoutNow,
     Vote,
     VoteReply,
 )
 from exraft.raft.leader import Leader
+from exraft.raft.progress import Sending
 from tests.raft.hand import A, B, C, D, E, store_of
 
 T = TypeVar("T")
@@ -51,6 +56,8 @@ KINDS: tuple[type[Message], ...] = (
     TimeoutNow,
     Reach,
     ReachReply,
+    Install,
+    InstallReply,
 )
 HUGE = (2**31, 2**62, 2**63 - 1, 2**64 - 1)
 """The last is the greatest number that the wire carries."""
@@ -81,11 +88,12 @@ def sensible(rng: random.Random, raft: Raft) -> Message:
     """What one of the others could well say now, as far as `raft` can tell."""
     term = raft.term
     if raft.state is Role.LEADER:
-        kind: type[Message] = rng.choice((*[AppendReply] * 12, ReachReply, ReachReply, *KINDS))
+        others_are = [AppendReply] * 12 + [InstallReply] * (8 if _sendings(raft) else 1)
+        kind: type[Message] = rng.choice((*others_are, ReachReply, ReachReply, *KINDS))
     elif raft.state is Role.CANDIDATE:
         kind = rng.choice((VoteReply, VoteReply, *KINDS))
     else:
-        kind = rng.choice((Append, Append, Append, PreVoteReply, PreVoteReply, *KINDS))
+        kind = rng.choice((Append, Append, Append, Install, PreVoteReply, PreVoteReply, *KINDS))
     others = [peer for peer in (*raft.config.voters, *MEMBERS) if peer != raft.me]
     peer = rng.choice(others)
     cluster = raft.config.cluster or "here"
@@ -93,7 +101,7 @@ def sensible(rng: random.Random, raft: Raft) -> Message:
     last = raft.last_index
     if kind is Append:
         prev = max(0, last - rng.choice((0, 0, 0, 1, 2)))
-        prev_term = raft.store.term_at(prev)
+        prev_term = _term_at(raft, prev)
         term += rng.choice((0, 0, 1)) or not term
         entries = _entries(rng, raft, cluster, prev_term, term)
         return Append(cluster, peer, term, prev, prev_term, entries, _near(rng, last), 0)
@@ -102,7 +110,9 @@ def sensible(rng: random.Random, raft: Raft) -> Message:
         index = max(0, last - rng.choice((0, 0, 0, 1, 2)))
         leading = raft.role
         round = leading.reads.round if type(leading) is Leader else 0
-        hint = max(0, index - 1)
+        if not accepted and type(leading) is Leader and peer in leading.peers:
+            index = leading.peers[peer].next - 1
+        hint = rng.choice((0, max(0, index - 1)))
         return AppendReply(
             cluster,
             peer,
@@ -111,7 +121,7 @@ def sensible(rng: random.Random, raft: Raft) -> Message:
             accepted,
             index,
             hint,
-            raft.store.term_at(hint),
+            _term_at(raft, hint),
             raft.commit_index,
             round,
         )
@@ -127,6 +137,11 @@ def sensible(rng: random.Random, raft: Raft) -> Message:
         return TimeoutNow(cluster, raft.leader or peer, term)
     if kind is Reach:
         return Reach(cluster, peer, term)
+    if kind is Install:
+        term += rng.choice((0, 0, 1)) or not term
+        return Install(cluster, peer, term, *_piece(rng, raft, cluster, term))
+    if kind is InstallReply:
+        return _held(rng, raft, InstallReply(cluster, peer, term, store, last, 0, 0))
     return ReachReply(cluster, peer, term, store, rng.choice(("", cluster)))
 
 
@@ -142,6 +157,72 @@ def _entries(
         else:
             entries.append(Entry(before, CONFIG, config(rng, raft, cluster).encode()))
     return tuple(entries)
+
+
+def _term_at(raft: Raft, index: int) -> int:
+    """Of an entry that the log holds still; else what it could be."""
+    store = raft.store
+    return store.term_at(index) if index >= store.base_index else min(index, store.base_term)
+
+
+STATES = (b"", b"state", b"a longer state", b"another state!")
+
+
+def _piece(rng: random.Random, raft: Raft, cluster: str, term: int) -> tuple[Snapshot, int, bytes]:
+    """Some bytes of a snapshot: more often than not of one that is under way, and the next ones."""
+    received = raft.store.received
+    if received is not None and rng.randrange(4):
+        snapshot, held = received
+    else:
+        snapshot, held = _sound_snapshot(rng, raft, cluster, term), 0
+    state = next((each for each in STATES if zlib.crc32(each) == snapshot.crc), b"")
+    size = rng.choice((0, 1, 4, 4, 100))
+    if not rng.randrange(8):
+        held = rng.randrange(len(state) + 1)
+    return snapshot, held, state[held : held + size]
+
+
+def _sound_snapshot(rng: random.Random, raft: Raft, cluster: str, term: int) -> Snapshot:
+    """As the leader of `term` might have taken it."""
+    index = max(1, raft.last_index + rng.choice((-2, -1, 0, 0, 1, 1, 5)))
+    known = raft.store.base_index <= index <= raft.last_index
+    of = (
+        raft.store.term_at(index)
+        if known and rng.randrange(3)
+        else rng.choice((term, max(1, raft.last_term)))
+    )
+    place = max(1, index - rng.randrange(4))
+    state = rng.choice(STATES)
+    return Snapshot(index, of, config(rng, raft, cluster), place, of, len(state), zlib.crc32(state))
+
+
+def _sendings(raft: Raft) -> list[tuple[Peer, Sending, str]]:
+    """To whom `raft` is sending a snapshot, and the store that it knows each by."""
+    if type(raft.role) is not Leader:
+        return []
+    return [
+        (peer, one.sending, raft.config.store_of(peer) or one.store or store_of(peer))
+        for peer, one in raft.role.peers.items()
+        if one.sending is not None
+    ]
+
+
+def _held(rng: random.Random, raft: Raft, reply: InstallReply) -> InstallReply:
+    """The same answer, about a snapshot that is being sent if there is one."""
+    under_way = _sendings(raft)
+    if not under_way:
+        return reply
+    peer, sending, store = rng.choice(under_way)
+    snapshot = sending.snapshot
+    held = min(snapshot.size, sending.held + rng.choice((0, 0, 1, 4, 100)))
+    return msgspec.structs.replace(
+        reply,
+        sender=peer,
+        store=store,
+        index=snapshot.index,
+        crc=snapshot.crc,
+        held=held,
+    )
 
 
 def config(rng: random.Random, raft: Raft, cluster: str) -> Config:
@@ -253,6 +334,30 @@ def _place(rng: random.Random, raft: Raft) -> tuple[int, int]:
     return rng.choice((raft.config_place, (0, 0), (_term(rng, raft), _index(rng, raft))))
 
 
+def _any_snapshot(rng: random.Random, raft: Raft) -> Snapshot:
+    made = _sound_snapshot(rng, raft, _cluster(rng, raft), _term(rng, raft))
+    for name in ("index", "term", "config_index", "config_term", "size", "crc"):
+        if not rng.randrange(6):
+            made = msgspec.structs.replace(made, **{name: _number(rng, raft)})
+    if not rng.randrange(6):
+        made = msgspec.structs.replace(made, config=Config(()))
+    return made
+
+
+def _offset(rng: random.Random, raft: Raft) -> int:
+    received = raft.store.received
+    return rng.choice((0, 4, received[1] if received is not None else 1, _number(rng, raft)))
+
+
+def _bytes(rng: random.Random, raft: Raft) -> bytes:
+    state = rng.choice(STATES)
+    return state[rng.randrange(len(state) + 1) :]
+
+
+def _crc(rng: random.Random, raft: Raft) -> int:
+    return rng.choice((*map(zlib.crc32, STATES), _number(rng, raft)))
+
+
 FIELDS: dict[str, Callable[[random.Random, Raft], Any]] = {
     "cluster": _cluster,
     "sender": peer,
@@ -276,6 +381,11 @@ FIELDS: dict[str, Callable[[random.Random, Raft], Any]] = {
     "granted": _flag,
     "force": _flag,
     "belongs_to": _cluster,
+    "snapshot": _any_snapshot,
+    "offset": _offset,
+    "data": _bytes,
+    "crc": _crc,
+    "held": _offset,
 }
 
 numbers = st.integers(-(2**63), 2**64 - 1)
@@ -287,11 +397,23 @@ peers = st.builds(Peer, names, names)
 
 entries = st.builds(Entry, numbers, numbers, st.binary(max_size=40))
 
+configs = st.builds(
+    Config,
+    st.lists(peers, max_size=3).map(tuple),
+    st.lists(peers, max_size=3).map(tuple),
+    names,
+    st.lists(st.tuples(peers, names), max_size=3).map(tuple),
+)
+
+snapshots = st.builds(Snapshot, numbers, numbers, configs, numbers, numbers, numbers, numbers)
+
 _OF_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     str: names,
     int: numbers,
     bool: st.booleans(),
+    bytes: st.binary(max_size=40),
     Peer: peers,
+    Snapshot: snapshots,
     tuple[Entry, ...]: st.lists(entries, max_size=4).map(tuple),
     tuple[int, int]: st.tuples(numbers, numbers),
 }

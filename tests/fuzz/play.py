@@ -9,10 +9,10 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
-from exraft.names import Peer
+from exraft.names import Peer, Role
 from exraft.raft import Message
 from tests.fuzz.judge import Judged
-from tests.fuzz.messages import MEMBERS, altered, message, peer
+from tests.fuzz.messages import MEMBERS, STATES, altered, message, peer
 from tests.raft.hand import A, B, C
 
 
@@ -40,7 +40,7 @@ def happen(rng: random.Random, server: Judged) -> None:
 def do(rng: random.Random, server: Judged) -> None:
     """A caller, the disk, or death."""
     raft = server.raft
-    choice = rng.randrange(16)
+    choice = rng.randrange(20)
     if choice < 3:
         server.propose(b"x" * rng.choice((0, 1, 1, 30, 100)))
     elif choice < 5:
@@ -62,6 +62,10 @@ def do(rng: random.Random, server: Judged) -> None:
         server.repeat_mark(rng)
     elif choice == 14:
         server.crash(lossy=rng.random() < 0.5, resume=rng.random() < 0.5)
+    elif choice < 17:
+        server.begin_snapshot(rng.choice(STATES))
+    elif choice < 19:
+        server.finish_snapshot()
     elif not rng.randrange(20):
         server.halt()
 
@@ -115,6 +119,12 @@ def happen_between(rng: random.Random, net: Network) -> None:
             return
         server.now = max(server.now, net.now)
         server.hear(carried if choice > 3 else altered(rng, server.raft, carried))
+    elif choice == 16:
+        for server in net.servers.values():
+            if server.raft.state is Role.LEADER:
+                server.propose(b"x" * rng.choice((1, 30)))
+                server.begin_snapshot(rng.choice(STATES))
+                server.finish_snapshot()
     elif choice < 22:
         server = min(net.servers.values(), key=lambda each: each.raft.deadline)
         net.now = max(net.now, when(rng, server))

@@ -50,7 +50,7 @@ def alone(rng: random.Random) -> list[Judged]:
 
 
 def together(rng: random.Random) -> list[Judged]:
-    return list(play_together(rng, 200).servers.values())
+    return list(play_together(rng, 250).servers.values())
 
 
 @pytest.mark.timeout(0)
@@ -69,3 +69,5 @@ def test_promises_are_kept_over_many_seeds(play: Callable[[random.Random], list[
             done.update(server.counts)
     for what in ("votes", "acknowledgements", "commits", "reads", "writes", "crashes", "leader"):
         assert done[what] > 100, done
+    for what in ("cuts", "pieces", "installs"):
+        assert done[what] > 2, done

@@ -15,6 +15,7 @@ from tests.mutants import (
     reads,
     replica,
     restart,
+    snapshots,
     supervision,
     votes,
 )
@@ -26,11 +27,11 @@ CORE = [
     *reads.MUTANTS,
     *hand_over.MUTANTS,
     *restart.MUTANTS,
+    *snapshots.MUTANTS,
     *nonsense.MUTANTS,
 ]
 OTHERS = [*replica.MUTANTS, *decisions.MUTANTS, *supervision.MUTANTS, *actors.MUTANTS]
 
 MUTANTS = [*CORE, *OTHERS]
 
-RULES = {*range(1, 23), *range(26, 31)}
-"""Those on snapshots are not kept yet, for there are none."""
+RULES = {*range(1, 31)}

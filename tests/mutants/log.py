@@ -60,7 +60,7 @@ MUTANTS = [
         7,
         "the term of the entry before is not compared",
         Follower.on_append,
-        "or store.term_at(prev) != message.prev_term",
+        "or (prev >= base and store.term_at(prev) != message.prev_term)",
         "",
         (
             log.test_a_follower_says_where_its_log_may_fit,
@@ -95,8 +95,8 @@ MUTANTS = [
         7,
         "a truncation cuts one entry too few",
         LentStore.truncate,
-        "del self._entries[first - 1 :]",
-        "del self._entries[first:]",
+        "del self._entries[place:]",
+        "del self._entries[place + 1 :]",
         (memory.test_truncation_deletes_from_an_index_on,),
     ),
     Mutant(
@@ -372,7 +372,7 @@ MUTANTS = [
     Mutant(
         12,
         "a leader follows another that claims its term",
-        Raft._on_append,
+        Raft._follow,
         "message.term == self.term and self.state is Role.LEADER",
         "False",
         (log.test_a_second_leader_of_a_term_is_reported_and_not_followed,),
@@ -389,8 +389,8 @@ MUTANTS = [
         13,
         "a leader that can't apply its log leads on",
         Raft.halt,
-        "if self.state is not Role.FOLLOWER:",
-        "if False:",
+        "self.pause(now)",
+        "pass",
         (log.test_a_leader_that_cannot_apply_its_log_stops_leading,),
     ),
     Mutant(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from exraft.raft import Raft
 from exraft.raft.follower import Follower
 from exraft.raft.leader import Leader
-from exraft.raft.nonsense import _read_config, check_header, read_configs
+from exraft.raft.nonsense import _check_config, _read_config, check_header, read_configs
 from tests.mutants.mutant import Mutant, Test
 from tests.raft import test_found_by_fuzzing as fuzzed
 from tests.raft.hand import A, append
@@ -72,7 +72,7 @@ MUTANTS = [
     Mutant(
         30,
         "a configuration may take the cluster its name",
-        _read_config,
+        _check_config,
         "if cluster and config.cluster != cluster:",
         'if cluster and config.cluster not in ("", cluster):',
         (dropped("a configuration that takes the cluster its name"),),
@@ -146,7 +146,7 @@ MUTANTS = [
     Mutant(
         30,
         "a configuration may have no voters",
-        _read_config,
+        _check_config,
         "not config.voters or",
         "",
         (dropped("a configuration without voters"),),
@@ -154,7 +154,7 @@ MUTANTS = [
     Mutant(
         30,
         "a configuration may name somebody twice",
-        _read_config,
+        _check_config,
         "or len(set(members)) < len(members)",
         "",
         (
@@ -165,7 +165,7 @@ MUTANTS = [
     Mutant(
         30,
         "a leader brings the configuration of another cluster",
-        _read_config,
+        _check_config,
         "if cluster and config.cluster != cluster:",
         "if False:",
         (dropped("a configuration of another cluster"),),

@@ -5,6 +5,7 @@ Knows pieces of the source, and the tests that must notice. Must not know how th
 
 from __future__ import annotations
 
+from exraft.actors.applying import Applying
 from exraft.actors.server import RaftServer
 from exraft.replica import Replica, Waiting
 from tests.mutants.mutant import Mutant
@@ -105,8 +106,8 @@ MUTANTS = [
     Mutant(
         13,
         "a command that can't be decoded is skipped",
-        RaftServer._apply,
-        "self._halt(index, call, error)\n                    return",
+        Applying.apply,
+        "self._stop_at(index, call, error)\n                    return",
         "continue",
         (
             "tests/api/test_failures.py"
@@ -117,8 +118,8 @@ MUTANTS = [
     Mutant(
         13,
         "a server that can't apply its log leads on, in the actor",
-        RaftServer._halt,
-        "self._raft.halt(monotonic())",
+        RaftServer._apply,
+        "raft.halt(now)",
         "pass",
         (
             "tests/api/test_failures.py"
@@ -136,8 +137,8 @@ MUTANTS = [
     Mutant(
         26,
         "a replay runs the side effects again",
-        RaftServer._may_run_effects,
-        " and index > self._replayed",
+        Applying._may_run_effects,
+        " and index > self.replayed",
         "",
         (
             "tests/api/test_side_effects.py"
@@ -148,7 +149,7 @@ MUTANTS = [
     Mutant(
         26,
         "side effects run on every server",
-        RaftServer._may_run_effects,
+        Applying._may_run_effects,
         " and type(raft.role) is Leader",
         "",
         (
@@ -160,7 +161,7 @@ MUTANTS = [
     Mutant(
         26,
         "a later leader runs the side effects of an earlier one",
-        RaftServer._may_run_effects,
+        Applying._may_run_effects,
         "entry.term == raft.term and ",
         "",
         (

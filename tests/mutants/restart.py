@@ -24,7 +24,7 @@ MUTANTS = [
     Mutant(
         26,
         "the commit index is lost with the life",
-        LentStore.__init__,
+        LentStore._take_over,
         "self.commit_index = before.commit_index",
         "pass",
         (
@@ -35,7 +35,7 @@ MUTANTS = [
     Mutant(
         26,
         "the log is lost with the life",
-        LentStore.__init__,
+        LentStore._take_over,
         "self._entries = before._entries.copy()",
         "pass",
         (
@@ -97,7 +97,7 @@ MUTANTS = [
     Mutant(
         27,
         "that a server leads is lost with the life",
-        LentStore.__init__,
+        LentStore._take_over,
         "self.leads = before.leads",
         "pass",
         (
@@ -108,7 +108,7 @@ MUTANTS = [
     Mutant(
         27,
         "two lives write to one list",
-        LentStore.__init__,
+        LentStore._take_over,
         "before._entries.copy()",
         "before._entries",
         (memory.test_what_a_dead_life_holds_is_not_what_the_next_one_writes,),

@@ -148,7 +148,7 @@ MUTANTS = [
     Mutant(
         3,
         "the vote is forgotten over a restart",
-        LentStore.__init__,
+        LentStore._take_over,
         "self.voted_for = before.voted_for",
         "pass",
         (votes.test_a_vote_is_kept_over_a_restart,),
@@ -219,7 +219,7 @@ MUTANTS = [
     Mutant(
         3,
         "the term is forgotten over a restart",
-        LentStore.__init__,
+        LentStore._take_over,
         "self.term = before.term",
         "pass",
         (
@@ -570,7 +570,7 @@ MUTANTS = [
     Mutant(
         6,
         "that a leader was heard of is not noted",
-        Follower.on_append,
+        Follower._hear,
         "raft.ever_led = True",
         "pass",
         (votes.test_the_election_timeout_is_drawn_anew_for_each_wait,),
@@ -609,7 +609,7 @@ MUTANTS = [
     Mutant(
         6,
         "a heartbeat starts no new wait",
-        Follower.on_append,
+        Follower._hear,
         "self.deadline = raft.now + raft.election_timeout()",
         "pass",
         (

@@ -7,6 +7,7 @@ core ought to do.
 from __future__ import annotations
 
 import random
+import zlib
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -19,6 +20,8 @@ from exraft.raft import (
     AppendReply,
     Config,
     Entry,
+    Install,
+    InstallReply,
     Message,
     Options,
     Outcome,
@@ -27,10 +30,11 @@ from exraft.raft import (
     Raft,
     ReachReply,
     Refusal,
+    Snapshot,
     Vote,
     VoteReply,
 )
-from exraft.raft.config import config_entry
+from exraft.raft.config import config_entry, decode_config
 from exraft.storage import MemoryStore
 from exraft.testing.cluster import QUICK
 
@@ -87,7 +91,7 @@ class Hand:
     def hear(self, *messages: Message) -> None:
         """A batch of messages arrives. An append that names no cluster is of the server's own."""
         for message in messages:
-            if isinstance(message, Append) and not message.cluster:
+            if isinstance(message, Append | Install) and not message.cluster:
                 message = msgspec.structs.replace(message, cluster=self.raft.cluster)
             self.raft.step(message, self.now)
         self.carry_out()
@@ -121,6 +125,16 @@ class Hand:
     def campaign(self) -> None:
         self.raft.campaign(self.now)
         self.carry_out()
+
+    def snapshot(self, state: bytes = b"state") -> Snapshot:
+        """Take a snapshot of all that is committed, and cut the log."""
+        sink = self.store.begin_snapshot(self.raft.snapshot_at(self.raft.commit_index))
+        sink.write(state)
+        taken = sink.finish()
+        self.store.adopt(sink)
+        self.raft.compact(self.now)
+        self.carry_out()
+        return taken
 
     def elect(self) -> None:
         """Become the leader of the next term by everybody's vote, and commit in it."""
@@ -192,8 +206,8 @@ class Hand:
         return self.raft.config.voters
 
     def log(self) -> list[tuple[int, bytes]]:
-        """Term and data of every command in the log."""
-        entries = self.store.slice(1, self.store.last_index)
+        """Term and data of every command that the log holds still."""
+        entries = self.store.slice(self.store.base_index + 1, self.store.last_index)
         return [(entry.term, entry.data) for entry in entries if entry.kind == COMMAND]
 
 
@@ -222,6 +236,40 @@ def with_log(me: Peer, *entries: Entry, term: int = 0, commit: int = 0) -> Memor
     return owner
 
 
+def snapshot_of(
+    index: int,
+    term: int,
+    state: bytes = b"state",
+    voters: Sequence[Peer] = (A, B, C),
+    *,
+    config: tuple[int, int] = (1, 1),
+    cluster: str = "here",
+) -> Snapshot:
+    """A snapshot as another server takes it. `config`: index and term of the configuration."""
+    named = decode_config(configuration(0, *voters, cluster=cluster).data)
+    return Snapshot(index, term, named, *config, len(state), zlib.crc32(state))
+
+
+def with_snapshot(
+    me: Peer,
+    snapshot: Snapshot,
+    state: bytes,
+    *entries: Entry,
+    term: int = 0,
+    commit: int = 0,
+) -> MemoryStore:
+    """A store whose log begins after a snapshot, and goes on with `entries`."""
+    owner = MemoryStore(store_of(me))
+    life = owner.lend()
+    life.receive(snapshot, 0, state)
+    life.install()
+    life.append(entries)
+    life.set_ballot(term or life.term_at(life.last_index), None, leads=False)
+    life.set_commit(max(commit, snapshot.index))
+    life.sync()
+    return owner
+
+
 def append(
     leader: Peer,
     term: int,
@@ -238,6 +286,18 @@ def append(
 
 def accept(peer: Peer, term: int, index: int, *, commit: int = 0, round: int = 0) -> AppendReply:
     return AppendReply("", peer, term, store_of(peer), True, index, 0, 0, commit, round)
+
+
+def install(
+    leader: Peer, term: int, snapshot: Snapshot, offset: int = 0, data: bytes = b""
+) -> Install:
+    """A piece of a snapshot; without data, the question how much of it is there."""
+    return Install(snapshot.config.cluster, leader, term, snapshot, offset, data)
+
+
+def holds(peer: Peer, term: int, snapshot: Snapshot, held: int) -> InstallReply:
+    """So many bytes of the snapshot are there."""
+    return InstallReply("", peer, term, store_of(peer), snapshot.index, snapshot.crc, held)
 
 
 def refuse(

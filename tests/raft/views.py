@@ -8,9 +8,10 @@ from exraft.testing.cluster import Cluster
 
 
 def commands(cluster: Cluster, peer: Peer) -> list[bytes]:
-    """The commands that a server has applied, in order."""
+    """The commands that a server has applied, in order, as far as its log holds them still."""
     server = cluster.servers[peer]
-    entries = server.store.slice(1, server.applied)
+    first = server.store.base_index + 1
+    entries = server.store.slice(first, server.applied - first + 1)
     return [entry.data for entry in entries if entry.kind != CONFIG]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from exraft.names import Role
 from exraft.raft import Raft
-from tests.scenarios.words import Malformed, log_fits, name_of, show_log
+from tests.scenarios.words import Malformed, commands, log_fits, name_of, show_log
 from tests.scenarios.world import Server
 
 
@@ -55,6 +55,17 @@ def unlike(server: Server, fact: str) -> str | None:
     if word == "vote" and value:
         found = name_of(store.voted_for)
         return None if found == value else found
+    if word in ("base", "received") and value.isdigit():
+        held = store.base_index if word == "base" else store.received and store.received[1] or 0
+        return None if held == int(value) else str(held)
+    if word == "snapshot" and value:
+        found = "none" if store.snapshot is None else str(store.snapshot.index)
+        return None if found == value else found
+    if word == "state" and value and store.snapshot is not None:
+        reader = store.open_snapshot()
+        found = reader.read(0, reader.snapshot.size).decode() or "nothing"
+        wanted = value if value == "nothing" else " ".join(commands(value))
+        return None if found == wanted else found
     if word == "log" and value:
         return None if log_fits(value, server.log) else show_log(server.log)
     if raft is None:
@@ -75,5 +86,5 @@ def unlike(server: Server, fact: str) -> str | None:
     raise Malformed(
         f"{fact!r} is none of: leads, follows, campaigns, down, runs, fenced, standby, no standby,"
         " term 2, commit 3, last 4, vote b, leader b, log 1:config 1:x, voters a b c,"
-        " durable 3, dropped 1"
+        " durable 3, dropped 1, base 3, snapshot 3, state x y, received 4"
     )

@@ -21,6 +21,7 @@ from tests.scenarios.words import (
     Malformed,
     commands,
     entries,
+    kind_of,
     message_of,
     name_of,
     peer_of,
@@ -216,6 +217,15 @@ class Play:
     @phrase("double {selection}")
     def double(self, text: str) -> None:
         self.world.way += [Letter(*letter) for letter in self._way(text)]
+
+    @phrase("damage {selection}")
+    def damage(self, text: str) -> None:
+        letters = self._way(text)
+        if any(kind_of(letter.message) != "piece" for letter in letters):
+            raise Malformed("only pieces of snapshots can be damaged")
+        hurt = set(map(id, letters))
+        way = self.world.way
+        self.world.way = [self.world.damage(one) if id(one) in hurt else one for one in way]
 
     @phrase("keep {selection} as {kept}")
     def keep(self, text: str, kept: str) -> None:
@@ -519,6 +529,36 @@ class Play:
     @phrase("{server} learns that {server} is gone")
     def gone(self, name: str, peer: str) -> None:
         self.world.act(self._running(name), lambda raft, now: raft.leader_gone(peer_of(peer), now))
+
+    @phrase("{server} takes a snapshot")
+    def takes_snapshot(self, name: str) -> None:
+        self.begins_snapshot(name)
+        self.finishes_snapshot(name)
+
+    @phrase("{server} takes a snapshot in other bytes")
+    def takes_other_snapshot(self, name: str) -> None:
+        """Of the same state, as another server might write it."""
+        self._begin_snapshot(name, "likewise")
+        self.finishes_snapshot(name)
+
+    @phrase("{server} begins a snapshot")
+    def begins_snapshot(self, name: str) -> None:
+        self._begin_snapshot(name, "")
+
+    def _begin_snapshot(self, name: str, before: str) -> None:
+        server = self._running(name)
+        store = server.store
+        newest = 0 if store.snapshot is None else store.snapshot.index
+        if server.taking is not None or store.commit_index <= newest:
+            raise Malformed(f"{name} takes one already, or has nothing new to take one of")
+        self.world.begin_snapshot(server, before)
+
+    @phrase("{server} finishes its snapshot")
+    def finishes_snapshot(self, name: str) -> None:
+        server = self._running(name)
+        if server.taking is None:
+            raise Malformed(f"{name} has begun no snapshot")
+        self.world.finish_snapshot(server)
 
     @phrase("{server} can not apply its log")
     def halts(self, name: str) -> None:

@@ -84,6 +84,20 @@ def test_an_unknown_server_is_refused(tmp_path: Path) -> None:
     assert "there is no server d" in failure(tmp_path, "servers a b c", "d campaigns")
 
 
+def test_only_pieces_of_snapshots_can_be_damaged(tmp_path: Path) -> None:
+    text = failure(tmp_path, "servers a b c", "a campaigns", "damage votes")
+    assert "only pieces of snapshots can be damaged" in text
+
+
+def test_a_snapshot_that_was_not_begun_can_not_be_finished(tmp_path: Path) -> None:
+    assert "a has begun no snapshot" in failure(tmp_path, "servers a", "a finishes its snapshot")
+
+
+def test_a_piece_says_of_which_snapshot_it_is(tmp_path: Path) -> None:
+    text = failure(tmp_path, "servers a b", "a hears piece from b: term=3 snapshot=5 data=x")
+    assert "say of a piece: term=3 snapshot=5.2 data=x_y" in text
+
+
 def test_an_unknown_kind_of_message_is_refused(tmp_path: Path) -> None:
     text = failure(tmp_path, "servers a b c", "on the way: no letters")
     assert "'letters' is no kind of message" in text

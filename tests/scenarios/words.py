@@ -7,6 +7,7 @@ know servers, nor how anything gets from one to another.
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -20,11 +21,14 @@ from exraft.raft import (
     AppendReply,
     Config,
     Entry,
+    Install,
+    InstallReply,
     Message,
     PreVote,
     PreVoteReply,
     Reach,
     ReachReply,
+    Snapshot,
     TimeoutNow,
     Vote,
     VoteReply,
@@ -182,8 +186,12 @@ KINDS: dict[str, tuple[type[Message], Callable[[Any], bool]]] = {
     "timeout-now": (TimeoutNow, _any),
     "reach": (Reach, _any),
     "reach reply": (ReachReply, _any),
+    "piece": (Install, lambda message: bool(message.data)),
+    "probe": (Install, lambda message: not message.data),
+    "piece reply": (InstallReply, _any),
 }
-"""An append without entries is a heartbeat; the reply to either is an ack or a refusal."""
+"""An append without entries is a heartbeat; the reply to either is an ack or a refusal. A probe
+asks how much of a snapshot is there; a whole one is answered by an ack."""
 
 
 def kind_of(message: Message) -> str:
@@ -203,7 +211,7 @@ def _kind(text: str) -> str:
     raise Malformed(f"{text!r} is no kind of message: there are {', '.join(KINDS)}")
 
 
-HIDDEN = ("cluster", "sender", "store", "whose", "config")
+HIDDEN = ("cluster", "sender", "store", "whose", "config", "crc")
 """Fields that are shown nowhere: they would be the same in almost every message."""
 
 
@@ -214,6 +222,10 @@ def show_field(name: str, value: Any) -> str:
         return f"{value >> INCARNATION_BITS}.{value & (1 << INCARNATION_BITS) - 1}"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, Snapshot):
+        return f"{value.index}.{value.term}"
+    if isinstance(value, bytes):
+        return value.decode().replace(" ", "_")
     return str(value)
 
 
@@ -222,7 +234,7 @@ def show_letter(letter: Letter) -> str:
     fields = [
         f" {name}={show_field(name, getattr(message, name))}"
         for name in message.__struct_fields__
-        if name not in HIDDEN and getattr(message, name) not in (0, False, "", ())
+        if name not in HIDDEN and getattr(message, name) not in (0, False, "", (), b"")
     ]
     who = f"{name_of(letter.sender)} -> {name_of(letter.to)}"
     return f"{kind_of(message)} {who}{''.join(fields)}"
@@ -245,6 +257,8 @@ def message_of(
     """A message from thin air. What is not said is 0, no, nothing, or as `sender` would say it."""
     word = _kind(kind)
     struct = KINDS[word][0]
+    if struct is Install:
+        return _install_of(sender, fields, cluster, founders)
     values: dict[str, Any] = {"cluster": cluster, "sender": sender}
     for each in msgspec.structs.fields(struct):
         if each.name in values and each.name not in fields:
@@ -268,6 +282,20 @@ def message_of(
     if fields:
         raise Malformed(f"a {word} has no field {', '.join(fields)}")
     return msgspec.convert(list(_tagged(struct, values)), struct)
+
+
+def _install_of(
+    sender: Peer, fields: dict[str, str], cluster: str, founders: Sequence[str]
+) -> Install:
+    """All of a snapshot, in one piece; its configuration is the founders'."""
+    place = re.fullmatch(r"(\d+)\.(\d+)", fields.get("snapshot", ""))
+    if place is None or not fields.keys() <= {"cluster", "term", "snapshot", "data"}:
+        raise Malformed("say of a piece: term=3 snapshot=5.2 data=x_y")
+    cluster = fields.get("cluster", cluster)
+    data = fields.get("data", "").replace("_", " ").encode()
+    config = config_of(founders, cluster)
+    snapshot = Snapshot(int(place[1]), int(place[2]), config, 1, 1, len(data), zlib.crc32(data))
+    return Install(cluster, sender, int(fields.get("term", 0)), snapshot, 0, data)
 
 
 def _tagged(struct: type[Message], values: dict[str, Any]) -> list[Any]:

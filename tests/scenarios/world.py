@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+import msgspec
+
 from exraft.names import Peer, Role
 from exraft.raft import (
     CONFIG,
@@ -20,6 +22,8 @@ from exraft.raft import (
     Confirmed,
     Done,
     Entry,
+    Install,
+    InstallReply,
     Logged,
     Mark,
     Message,
@@ -32,6 +36,7 @@ from exraft.raft import (
 )
 from exraft.raft.config import config_entry
 from exraft.storage.memory import Fenced
+from exraft.storage.sinks import SnapshotSink
 from exraft.testing.invariants import Violation, Watch
 from exraft.testing.store import Syncing, WatchedOwner, WatchedStore
 from tests.scenarios.words import (
@@ -105,6 +110,8 @@ class Server:
     inbox: list[Message] = field(default_factory=list)
     reports: list[str] = field(default_factory=list)
     fenced: bool = False
+    taking: SnapshotSink | None = None
+    """The snapshot that is being written."""
 
     @property
     def peer(self) -> Peer:
@@ -118,7 +125,8 @@ class Server:
 
     @property
     def log(self) -> Sequence[Entry]:
-        return self.store.slice(1, self.store.last_index)
+        """What it holds still."""
+        return self.store.slice(self.store.base_index + 1, self.store.last_index)
 
     def show(self) -> str:
         store = self.store
@@ -130,6 +138,8 @@ class Server:
             f"leader {name_of(raft.leader if raft is not None else None)},",
             f"commit {store.commit_index}, log {show_log(self.log)}",
         ]
+        if store.snapshot is not None:
+            state.append(f"after {store.base_index}, snapshot {store.snapshot.index}")
         if store.safe_index < store.last_index or self.syncing:
             state.append(f"(synced up to {store.safe_index})")
         state += [word for word in ("paused", "standby", "fenced") if getattr(self, word)]
@@ -252,6 +262,7 @@ class World:
         server.paused = False
         server.inbox.clear()
         server.syncing.clear()
+        server.taking = None
 
     def doom(self, server: Server) -> None:
         """Its life will end between noting that it leads and writing anything as a leader."""
@@ -394,6 +405,40 @@ class World:
 
         self.act(server, ask)
 
+    # Snapshots.
+
+    def begin_snapshot(self, server: Server, before: str = "") -> None:
+        """Of all that is committed there: the commands in order, and `before` at the beginning."""
+        index = server.store.commit_index
+        assert server.raft is not None
+        server.taking = server.store.begin_snapshot(server.raft.snapshot_at(index))
+        words = [before, *(command_of(entry.data) for entry in self._commands(server, index))]
+        server.taking.write(" ".join(filter(None, words)).encode())
+
+    def finish_snapshot(self, server: Server) -> None:
+        sink = server.taking
+        assert sink is not None
+        server.taking = None
+        sink.finish()
+
+        def adopt(raft: Raft, now: float) -> None:
+            server.store.adopt(sink)
+            raft.compact(now)
+
+        self.act(server, adopt)
+
+    def _commands(self, server: Server, upto: int) -> list[Entry]:
+        committed = server.watch.committed
+        entries = [committed[index] for index in sorted(committed) if index <= upto]
+        return [entry for entry in entries if entry.kind != CONFIG]
+
+    def damage(self, letter: Letter) -> Letter:
+        """The same message, with other bytes in its piece of a snapshot."""
+        message = letter.message
+        assert isinstance(message, Install)
+        other = bytes(byte ^ 1 for byte in message.data)
+        return letter._replace(message=msgspec.structs.replace(message, data=other))
+
     # Carrying out what a core wants done.
 
     def act(self, server: Server, do: Callable[[Raft, float], None]) -> None:
@@ -444,7 +489,7 @@ class World:
     def _deliver(self, server: Server, out: Output) -> None:
         """What may leave once everything before it is stored."""
         for to, message in out.late:
-            if isinstance(message, AppendReply | VoteReply):
+            if isinstance(message, AppendReply | InstallReply | VoteReply):
                 server.watch.promises(server.store, to, message)
             self._send(server, to, message)
         for ticket, outcome in out.answers:

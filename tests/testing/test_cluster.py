@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from exraft.names import Peer, Role
 from exraft.raft import Append, AppendReply, Message, Raft, Refusal, VoteReply
 from exraft.testing import Faults
-from exraft.testing.cluster import Cluster
+from exraft.testing.cluster import QUICK, Cluster
 from exraft.testing.server import Server
 
 A, B, C = (Peer(f":{name}") for name in "abc")
@@ -402,3 +404,128 @@ def life(seed: int) -> list[tuple[float, str, str]]:
 def test_the_same_seed_gives_the_same_life_and_another_another() -> None:
     assert life(1) == life(1)
     assert life(1) != life(2)
+
+
+# Snapshots.
+
+SMALL = replace(QUICK, keep_entries=2, snapshot_chunk_bytes=16)
+
+
+def written(cluster: Cluster, count: int, *, seconds: float = 0.2) -> None:
+    """So many commands, each a while after the last."""
+    for _ in range(count):
+        leader = cluster.leader()
+        assert leader is not None
+        cluster.write(leader.me, b"%d" % len(cluster.watch.committed))
+        cluster.wait(seconds)
+
+
+def test_a_server_takes_a_snapshot_when_it_has_applied_enough_and_cuts_its_log() -> None:
+    cluster = Cluster(1, options=SMALL)
+    cluster.snapshot_every = 5
+    cluster.elect()
+    written(cluster, 10, seconds=0.5)
+    store = cluster.servers[A].store
+    assert store.snapshot is not None
+    assert store.snapshot.index >= 5
+    assert store.base_index == store.snapshot.index - 2
+    assert cluster.counts["snapshots taken"] == 2
+
+
+def test_a_snapshot_is_of_what_was_applied_when_it_was_begun() -> None:
+    cluster = Cluster(1)
+    server = cluster.servers[A]
+    cluster.elect()
+    written(cluster, 2)
+    index = server.applied
+    cluster.take_snapshot(A)
+    cluster.write(A, b"later")
+    assert server.taking
+    cluster.run(lambda: server.store.snapshot)
+    assert server.store.snapshot is not None
+    assert (server.store.snapshot.index, server.taking) == (index, False)
+
+
+def test_a_snapshot_that_is_being_written_is_lost_with_its_server() -> None:
+    cluster = Cluster(1)
+    cluster.elect()
+    cluster.take_snapshot(A)
+    cluster.crash(A)
+    cluster.start(A)
+    cluster.wait(1.0)
+    assert (cluster.servers[A].store.snapshot, cluster.servers[A].taking) == (None, False)
+    assert cluster.counts["snapshots lost with their server"] == 1
+
+
+def test_a_server_starts_from_its_snapshot() -> None:
+    cluster = Cluster(1, options=SMALL)
+    cluster.elect()
+    written(cluster, 5)
+    cluster.take_snapshot(A)
+    cluster.wait(0.5)
+    cluster.crash(A)
+    cluster.start(A)
+    assert cluster.counts["snapshots restored"] == 1
+    cluster.run(lambda: cluster.servers[A].applied == cluster.elect().last_index)
+
+
+def behind(cluster: Cluster) -> Server:
+    """A follower that lacks what the others have cut off."""
+    server = follower_of(cluster)
+    cluster.isolate(server.peer)
+    cluster.snapshot_every = 5
+    written(cluster, 30)
+    return server
+
+
+def test_who_is_far_behind_is_sent_a_snapshot_in_pieces() -> None:
+    cluster = Cluster(3, options=SMALL)
+    server = behind(cluster)
+    cluster.heal()
+    cluster.run(lambda: server.applied == cluster.elect().last_index)
+    assert cluster.counts["snapshots installed"] >= 1
+    assert cluster.counts["pieces of snapshots"] >= 1
+    assert server.store.base_index > 5
+
+
+def test_a_piece_that_is_damaged_on_its_way_is_noticed_and_the_snapshot_sent_again() -> None:
+    cluster = Cluster(3, options=SMALL)
+    server = behind(cluster)
+    cluster.network.faults = replace(cluster.network.faults, damage=0.3)
+    cluster.heal()
+    cluster.run(lambda: cluster.counts["snapshots that arrived damaged"])
+    cluster.network.faults = Faults()
+    cluster.run(lambda: server.applied == cluster.elect().last_index)
+    assert cluster.counts["pieces of snapshots damaged"] >= 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_server_that_dies_when_it_has_just_installed_a_snapshot_begins_anew(seed: int) -> None:
+    cluster = Cluster(3, seed=seed, options=SMALL)
+    server = behind(cluster)
+    server.doomed = "installing"
+    cluster.heal()
+    cluster.run(lambda: server.raft is None)
+    cluster.start(server.peer)
+    cluster.run(lambda: server.applied == cluster.elect().last_index)
+
+
+def test_who_waits_for_an_entry_that_a_snapshot_jumps_past_is_told_so() -> None:
+    cluster = Cluster(3, options=SMALL)
+    leader = cluster.elect()
+    cluster.wait(0.5)
+    server = cluster.servers[leader.me]
+    others = [peer for peer in cluster.peers if peer != leader.me]
+    # It does not hear that its entry is committed.
+    cluster.network.cut(*((other, leader.me) for other in others))
+    cluster.write(leader.me, b"asked")
+    cluster.run(lambda: b"asked" in cluster.done or leader.state is not Role.LEADER)
+    cluster.isolate(leader.me)
+    cluster.run(lambda: (found := cluster.leader()) and found.me in others)
+    cluster.snapshot_every = 3
+    cluster.wait(1.0)
+    written(cluster, 20)
+    cluster.heal()
+    cluster.run(lambda: server.applied == cluster.elect().last_index)
+    assert list(cluster.passed) == [b"asked"]
+    assert b"asked" in cluster.done

@@ -20,6 +20,7 @@ def test_faults_that_are_not_named_do_not_happen() -> None:
         ({"loss": 1.5}, "loss is a chance, at most 1, and not 1.5"),
         ({"doubling": 2}, "doubling is a chance"),
         ({"lag": 1.01}, "lag is a chance"),
+        ({"damage": 1.01}, "damage is a chance"),
         ({"loss": -0.1}, "loss must not be -0.1"),
         ({"crashes": float("inf")}, "crashes must not be inf"),
         ({"crashes": float("nan")}, "crashes must not be nan"),

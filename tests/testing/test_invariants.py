@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import inspect
+import pickle
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 
@@ -20,6 +22,7 @@ from exraft.raft import (
     AppendReply,
     Config,
     Entry,
+    InstallReply,
     Options,
     Raft,
     TimeoutNow,
@@ -29,8 +32,11 @@ from exraft.raft import (
 from exraft.raft.config import config_entry
 from exraft.raft.leader import Leader
 from exraft.raft.outcome import Confirmed
+from exraft.raft.snapshot import Snapshot
+from exraft.storage import LentStore
 from exraft.testing import INVARIANTS, Counter, Faults, Violation
 from exraft.testing.cluster import Cluster
+from exraft.testing.disk import SimulatedFile
 from exraft.testing.server import Server
 from exraft.testing.store import WatchedOwner, WatchedStore
 from exraft.testing.world import World
@@ -87,6 +93,29 @@ def begin(term: int, leader: WatchedStore, *others: WatchedStore) -> Entry:
 
 def command(term: int, data: bytes = b"x") -> Entry:
     return Entry(term, COMMAND, data)
+
+
+def commit(index: int, *stores: WatchedStore) -> None:
+    for store in stores:
+        store.set_commit(index)
+
+
+def snapshot(index: int, term: int = 1, **said: Any) -> Snapshot:
+    """One of three bytes, after the founding configuration."""
+    whole = {"config": ALL, "config_index": 1, "config_term": 1, "size": 3, "crc": crc32(b"abc")}
+    return Snapshot(index, term, **{**whole, **said})
+
+
+def adopt(store: WatchedStore, taken: Snapshot) -> None:
+    sink = store.begin_snapshot(taken)
+    sink.write(b"abc")
+    sink.finish()
+    store.adopt(sink)
+
+
+def install(store: WatchedStore, received: Snapshot) -> None:
+    store.receive(received, 0, b"abc")
+    store.install()
 
 
 # Votes and leaders.
@@ -429,6 +458,194 @@ def test_another_entry_that_is_applied_is_found(stores: Three) -> None:
     a.set_commit(1)
     with breaks("state machine safety", ":b applies"):
         a.watch.applies(B, 1, command(1), 1)
+
+
+# Snapshots.
+
+
+def committed(stores: Three) -> WatchedStore:
+    """A follower, with three entries that are committed."""
+    a, b, _ = stores
+    begin(1, a, b)
+    for store in (a, b):
+        write(store, command(1, b"x"), command(1, b"y"))
+    commit(3, a, b)
+    return b
+
+
+def test_a_snapshot_of_what_is_not_committed_is_found(stores: Three) -> None:
+    store = committed(stores)
+    with breaks("snapshots say what is committed", "one of 4 in term 1, where nothing is"):
+        adopt(store, snapshot(4))
+
+
+def test_a_snapshot_of_another_term_is_found(stores: Three) -> None:
+    store = committed(stores)
+    with breaks("snapshots say what is committed", "one of 3 in term 2, where a command of term 1"):
+        adopt(store, snapshot(3, term=2))
+
+
+@pytest.mark.parametrize(
+    "said", [{"config": Config((A,), cluster="ours")}, {"config_index": 2}, {"config_term": 2}]
+)
+def test_a_snapshot_with_another_configuration_is_found(stores: Three, said: Any) -> None:
+    store = committed(stores)
+    with breaks("snapshots say what is committed", "the configuration there is of 1"):
+        adopt(store, snapshot(3, **said))
+
+
+def test_a_snapshot_of_what_is_not_stored_is_found(stores: Three) -> None:
+    a, b, c = stores
+    committed(stores)
+    vote(1, a, c)
+    c.append([config_entry(1, ALL), command(1, b"x"), command(1, b"y")])
+    commit(3, c)
+    with breaks("snapshots say what is committed", ":c takes one of 3, and has stored 0"):
+        adopt(c, snapshot(3))
+
+
+def test_a_log_that_is_cut_without_a_snapshot_is_found(stores: Three) -> None:
+    store = committed(stores)
+    with breaks(
+        "cut what a snapshot holds", "cuts its log up to 2, and its snapshot holds nothing"
+    ):
+        store.cut(2)
+
+
+def test_a_log_that_is_cut_past_its_snapshot_is_found(stores: Three) -> None:
+    store = committed(stores)
+    adopt(store, snapshot(2))
+    store.cut(2)
+    with breaks("cut what a snapshot holds", "holds what is up to 2"):
+        store.cut(3)
+
+
+def test_a_snapshot_that_moves_the_commit_index_back_is_found(stores: Three) -> None:
+    store = committed(stores)
+    with breaks("installing loses nothing", ":b, which had committed 3, installs a snapshot of 2"):
+        install(store, snapshot(2))
+
+
+def test_a_snapshot_that_drops_what_agrees_with_it_is_found(stores: Three) -> None:
+    a, b, c = stores
+    first = begin(1, a, b, c)
+    assert first
+    for store in stores:
+        write(store, command(1, b"x"), command(1, b"y"))
+    commit(2, a)
+    with breaks("installing loses nothing", ":c drops the entries up to 3, which agree"):
+        install(c, snapshot(2))
+
+
+def test_entries_that_are_kept_behind_a_snapshot_and_do_not_fit_it_are_found(
+    stores: Three, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b, c = stores
+    begin(1, a, b, c)
+    for store in (a, c):
+        write(store, command(1, b"x"), command(1, b"y"))
+    lead(2, b, a)
+    a.truncate(2)
+    for store in (b, a):
+        write(store, config_entry(2, ALL))
+    commit(2, b)
+    left = c.slice(3, 1)
+
+    def keep(store: LentStore, snapshot: Snapshot) -> None:
+        start_from(store, snapshot)
+        store._entries = list(left)
+        store._count()
+
+    start_from = LentStore._start_from
+    monkeypatch.setattr(LentStore, "_start_from", keep)
+    with breaks("log matching", ":c has a command of term 1 after term 2 at 3"):
+        install(c, snapshot(2, term=2, config_index=2, config_term=2))
+
+
+def test_an_acknowledgement_of_an_install_that_is_not_synced_is_found(stores: Three) -> None:
+    committed(stores)
+    a, _, c = stores
+    install(c, snapshot(3))
+    c.set_ballot(1, None, leads=False)
+    reply = AppendReply("ours", C, 1, c.store_id, True, 3, 0, 0, 3, 0)
+    with breaks("promises are stored", ":c acknowledges 3 to :a, and has stored 0"):
+        c.watch.promises(c, a.peer, reply)
+    c.sync()
+    c.watch.promises(c, a.peer, reply)
+
+
+def test_pieces_that_are_acknowledged_and_not_synced_are_found(stores: Three) -> None:
+    a, _, c = stores
+    received = snapshot(3)
+    c.receive(received, 0, b"a")
+    c.sync()
+    c.receive(received, 1, b"b")
+    reply = InstallReply("ours", C, 1, c.store_id, 3, received.crc, 2)
+    with breaks("promises are stored", ":c tells :a of 2 bytes of a snapshot, and has stored 1"):
+        c.watch.promises(c, a.peer, reply)
+    c.sync()
+    c.watch.promises(c, a.peer, reply)
+
+
+def test_a_snapshot_that_nobody_has_written_is_found_where_it_is_restored() -> None:
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    cluster.take_snapshot(leader.me)
+    cluster.run(lambda: leader.store.snapshot)
+    cluster.servers[leader.me].store._content = b"something else"
+    cluster.crash(leader.me)
+    with breaks("replicas agree", "that nobody has written for it"):
+        cluster.start(leader.me)
+
+
+class Forgetful(Sum):
+    """Restores another state than was captured."""
+
+    def restore(self, file: Any) -> Any:
+        return super().restore(file) + 1
+
+
+def test_a_disk_that_forgets_what_was_synced_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    with breaks("what is synced stays", "which it never had"):
+        for seed in range(20):
+            cluster = Cluster(1, seed=seed, on_disk=True)
+            leader = cluster.elect()
+            with monkeypatch.context() as broken:
+                broken.setattr(SimulatedFile, "sync", lambda file: None)
+                cluster.write(leader.me, b"x")
+            cluster.crash(leader.me, lossy=True)
+
+
+def test_a_machine_that_restores_another_state_than_it_captured_is_found() -> None:
+    with breaks("replicas agree", "and another replica had"):
+        small(Forgetful, faults=Faults(crashes=2.0, snapshots=5.0), shrink=0, commits=40).run()
+
+
+class Shallow(StateMachine):
+    """Captures a list that goes on being changed."""
+
+    def handle_write(self, command: Any, state: Any) -> Any:
+        state.append(command)
+        return len(state), state
+
+    def handle_read(self, query: Any, state: Any) -> Any:
+        return len(state)
+
+    def snapshot(self, state: Any) -> Any:
+        return lambda file: pickle.dump(state, file)
+
+
+def test_a_capture_that_changes_before_it_is_written_is_found() -> None:
+    with breaks("replicas agree"):
+        for seed in range(20):
+            small(
+                Shallow,
+                [],
+                seed=seed,
+                faults=Faults(crashes=2.0, snapshots=5.0),
+                shrink=0,
+                commits=40,
+            ).run()
 
 
 def test_an_entry_that_is_applied_before_it_is_committed_is_found(stores: Three) -> None:

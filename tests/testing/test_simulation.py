@@ -354,6 +354,6 @@ def test_arguments_that_make_no_sense_are_refused(
 def test_a_plan_may_have_every_kind_of_happening() -> None:
     kinds = list(rates(Faults(), 1.0, 0.5))
     happenings = [Happening(2.0 + at / 5, kind, at) for at, kind in enumerate(kinds * 3)]
-    report = small(faults=CALM).run(plan=Plan(tuple(happenings), 12.0))
+    report = small(faults=CALM).run(plan=Plan(tuple(happenings), 13.0))
     assert report.plan.happenings == tuple(happenings)
-    assert report.plan.end == 12.0
+    assert report.plan.end == 13.0

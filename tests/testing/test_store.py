@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from zlib import crc32
+
 import pytest
 
 from exraft.names import Peer
 from exraft.raft import COMMAND, Config, Entry, VoteReply
 from exraft.raft.config import config_entry
+from exraft.raft.log import DamagedSnapshot
+from exraft.raft.snapshot import Snapshot
 from exraft.testing.cluster import Cluster
-from exraft.testing.store import StoreFailed, WatchedStore, known_configs
+from exraft.testing.store import StoreFailed, WatchedOwner, WatchedStore, known_configs
 
 A, B, C = (Peer(f":{name}") for name in "abc")
 ALL = Config(voters=(A, B, C), cluster="ours")
@@ -31,8 +35,8 @@ def write(store: WatchedStore, *texts: bytes) -> None:
         store.append([Entry(store.term, COMMAND, text)])
 
 
-def texts(store: WatchedStore) -> list[bytes]:
-    return [each.data for each in store.slice(1, store.last_index) if each.kind == COMMAND]
+def texts(store: WatchedStore, first: int = 1) -> list[bytes]:
+    return [each.data for each in store.slice(first, store.last_index) if each.kind == COMMAND]
 
 
 def test_what_was_synced_survives_a_power_failure(store: WatchedStore) -> None:
@@ -195,3 +199,124 @@ def test_the_configurations_that_may_hold_are_the_last_committed_one_and_all_sin
     store.leads = False
     store.set_commit(1)
     assert known_configs(store, (A, B, C)) == [ALL]
+
+
+# Snapshots.
+
+
+def committed(store: WatchedStore, *texts: bytes) -> None:
+    """Write these, and let them be committed."""
+    write(store, *texts)
+    store.sync()
+    b = store.watch.held[B][0].life
+    b.append(store.slice(b.last_index + 1, len(texts) + 1))
+    b.sync()
+    store.set_commit(store.last_index)
+
+
+def snapshot(index: int, data: bytes = b"abc") -> Snapshot:
+    return Snapshot(index, 1, ALL, 1, 1, len(data), crc32(data))
+
+
+def take(store: WatchedStore, index: int) -> None:
+    sink = store.begin_snapshot(snapshot(index))
+    sink.write(b"abc")
+    sink.finish()
+    store.adopt(sink)
+
+
+def newcomer(store: WatchedStore) -> WatchedStore:
+    """Another server of the cluster, with nothing."""
+    return WatchedOwner(store.watch, Peer(":d"), "of d").lend()
+
+
+def test_a_log_that_is_cut_has_its_beginning_again_after_a_power_failure(
+    store: WatchedStore,
+) -> None:
+    committed(store, b"one", b"two")
+    take(store, 3)
+    store.cut(2)
+    assert (store.base_index, texts(store, 3)) == (2, [b"two"])
+    assert not store.lose_unsynced()
+    assert (store.base_index, texts(store), store.lost) == (0, [b"one", b"two"], False)
+    assert store.configs_held == [(1, ALL)]
+
+
+def test_a_log_that_is_cut_and_synced_stays_cut(store: WatchedStore) -> None:
+    committed(store, b"one", b"two")
+    take(store, 3)
+    store.cut(2)
+    store.sync()
+    store.lose_unsynced()
+    assert (store.base_index, store.snapshot) == (2, snapshot(3))
+    assert store.term_of(1) == store.term_of(3) == 1
+
+
+def test_the_configuration_of_a_snapshot_is_in_force_where_its_entry_is_gone(
+    store: WatchedStore,
+) -> None:
+    committed(store, b"one")
+    new = newcomer(store)
+    assert new.config == Config(())
+    new.receive(snapshot(2), 0, b"abc")
+    new.install()
+    assert (new.config, new.configs_held) == (ALL, [(1, ALL)])
+    assert known_configs(new, (A,)) == [ALL]
+
+
+def test_an_install_that_was_not_synced_is_undone_by_a_power_failure(store: WatchedStore) -> None:
+    committed(store, b"one", b"two")
+    new = newcomer(store)
+    new.append(store.slice(1, 2))
+    new.set_commit(1)
+    new.sync()
+    new.receive(snapshot(3), 0, b"abc")
+    new.install()
+    assert (new.base_index, new.last_index, new.commit_index) == (3, 3, 3)
+    assert new.safe_index == 1
+    assert new.installing
+    assert new.lose_unsynced()
+    assert (new.base_index, new.last_index, new.commit_index) == (0, 2, 1)
+    assert (new.snapshot, new.received, new.configs_held) == (None, None, [(1, ALL)])
+    assert new.watch.counts["installs undone by a power failure"] == 1
+
+
+def test_an_install_that_was_synced_stays(store: WatchedStore) -> None:
+    committed(store, b"one", b"two")
+    new = newcomer(store)
+    new.receive(snapshot(3), 0, b"abc")
+    new.install()
+    new.sync()
+    assert not new.lose_unsynced()
+    assert (new.base_index, new.safe_index, new.commit_index) == (3, 3, 3)
+    assert new.open_snapshot().read(0, 9) == b"abc"
+
+
+def test_what_is_received_is_safe_once_it_is_synced(store: WatchedStore) -> None:
+    new = newcomer(store)
+    new.receive(snapshot(2), 0, b"a")
+    assert new.safe_pieces == 0
+    new.sync()
+    new.receive(snapshot(2), 1, b"b")
+    assert new.safe_pieces == 1
+    new.receive(snapshot(3, b"xyz"), 0, b"x")
+    assert new.safe_pieces == 0
+
+
+def test_what_arrives_damaged_is_counted_and_forgotten(store: WatchedStore) -> None:
+    committed(store, b"one")
+    new = newcomer(store)
+    new.receive(snapshot(2), 0, b"abd")
+    with pytest.raises(DamagedSnapshot):
+        new.install()
+    assert (new.received, new.last_index, new.damaged) == (None, 0, True)
+    assert new.watch.counts["snapshots that arrived damaged"] == 1
+
+
+@pytest.mark.parametrize("what", ["cut", "adopt", "receive", "install"])
+def test_a_disk_that_takes_no_writes_takes_no_snapshots(store: WatchedStore, what: str) -> None:
+    store.owner.fails = "write"
+    sink = store.begin_snapshot(snapshot(1))
+    arguments = {"cut": (1,), "adopt": (sink,), "receive": (snapshot(1), 0, b"abc"), "install": ()}
+    with pytest.raises(StoreFailed):
+        getattr(store, what)(*arguments[what])

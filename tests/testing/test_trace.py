@@ -12,6 +12,8 @@ from exraft.raft import (
     Config,
     Done,
     Entry,
+    Install,
+    InstallReply,
     Logged,
     PreVote,
     PreVoteReply,
@@ -23,6 +25,7 @@ from exraft.raft import (
     VoteReply,
 )
 from exraft.raft.config import config_entry
+from exraft.raft.snapshot import Snapshot
 from exraft.testing import Faults
 from exraft.testing.cluster import Cluster
 from exraft.testing.trace import Trace, told
@@ -31,6 +34,7 @@ from tests.testing.machines import CALM, shelf, small
 A, B, C = (Peer(f":{name}") for name in "abc")
 HEAD: tuple[str, Peer, int] = ("ours", A, 3)
 ROUND = (7 << 32) + 5
+TAKEN = Snapshot(9, 2, Config(voters=(A, B)), 1, 1, 7, 1)
 
 
 def test_every_message_is_told_in_few_words() -> None:
@@ -49,6 +53,9 @@ def test_every_message_is_told_in_few_words() -> None:
         Vote(*HEAD, "s", 6, 2, True): "vote? log to 6 (2), forced",
         VoteReply(*HEAD, "s", True): "vote: yes",
         VoteReply(*HEAD, "s", False): "vote: no",
+        Install(*HEAD, TAKEN, 3, b"abc"): "the snapshot of 9 (2): 3 at 3 of 7 bytes",
+        Install(*HEAD, TAKEN, 0, b""): "the snapshot of 9 (2): is for you",
+        InstallReply(*HEAD, "s", 9, 1, 6): "has 6 bytes of the snapshot of 9",
         TimeoutNow(*HEAD): "campaign now",
         Reach(*HEAD): "who are you?",
         ReachReply(*HEAD, "s", "theirs"): "is of cluster theirs",
@@ -164,3 +171,22 @@ def test_a_server_that_dies_is_down_until_it_starts_again() -> None:
     trace.look()
     whats = [what for _, who, what in trace.rows if who == ":a"]
     assert whats.index("dies") < whats.index("= down") < whats.index("starts")
+
+
+def test_a_trace_tells_of_snapshots_and_where_a_log_begins() -> None:
+    cluster = Cluster(1)
+    trace = Trace(cluster)
+    cluster.elect()
+    for number in range(3):
+        cluster.write(A, b"%d" % number)
+    cluster.take_snapshot(A)
+    cluster.wait(0.5)
+    cluster.crash(A)
+    cluster.start(A)
+    whats = [what for _, _, what in trace.rows]
+    for what in (
+        "begins a snapshot of 4",
+        "has a snapshot of 4, and its log from 0",
+        "restores its snapshot of 4",
+    ):
+        assert what in whats

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -16,9 +17,11 @@ KINDS = [kind for kind in rates(Faults(), 1.0, 0.5) if kind not in ("write", "re
 DRAWS = range(40)
 
 
-def troubled(count: int = 3, *, hasty: bool = False) -> tuple[Cluster, Trouble]:
+def troubled(
+    count: int = 3, *, hasty: bool = False, on_disk: bool = False
+) -> tuple[Cluster, Trouble]:
     """A cluster that has elected a leader."""
-    cluster = Cluster(count)
+    cluster = Cluster(count, on_disk=on_disk)
     cluster.elect()
     cluster.wait(1.0)
     return cluster, Trouble(cluster, min_majority=1, hasty=hasty)
@@ -49,17 +52,18 @@ def total(clusters: list[tuple[Cluster, Trouble]], kind: str) -> int:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("count", [1, 2, 5])
-def test_a_cluster_of_any_size_survives_it(kind: str, count: int) -> None:
+@pytest.mark.parametrize(("count", "on_disk"), [(1, False), (2, False), (5, False), (3, True)])
+def test_a_cluster_of_any_size_survives_it(kind: str, count: int, on_disk: bool) -> None:
     for draw in range(10):
-        cluster, trouble = troubled(count)
+        cluster, trouble = troubled(count, on_disk=on_disk)
         for number in range(3):
             trouble.happen(Happening(0.0, kind, 10 * draw + number))
             cluster.wait(0.2)
         trouble.calm = True
         cluster.heal()
         for server in cluster.servers.values():
-            server.owner.fails = server.doomed = ""
+            server.owner.repair()
+            server.doomed = ""
             server.busy_until = 0.0
         for peer in cluster.servers:
             trouble.start(peer)
@@ -284,3 +288,72 @@ def test_a_request_of_an_earlier_life_is_not_open() -> None:
     assert trouble.is_open(trouble.change)
     cluster.crash(leader.me)
     assert not trouble.is_open(trouble.change)
+
+
+def test_snapshots_are_taken_of_the_leader_and_of_others() -> None:
+    taken = lives("take a snapshot", wait=1.0)
+    assert total(taken, "snapshots taken") == len(taken)
+    whose = {
+        server.raft.state
+        for cluster, _ in taken
+        for server in cluster.running()
+        if server.raft and server.store.snapshot
+    }
+    assert whose == {Role.LEADER, Role.FOLLOWER}
+
+
+def test_a_disk_of_a_store_on_disk_is_full_or_fails_and_is_repaired() -> None:
+    kinds: set[str] = set()
+    for draw in DRAWS:
+        cluster, trouble = troubled(on_disk=True)
+        trouble.happen(Happening(0.0, "fail a disk", draw))
+        leader = cluster.leader()
+        assert leader is not None
+        for number in range(60):
+            cluster.later(0.01 * number, partial(write_if_it_leads, cluster, leader, number))
+        cluster.wait(4.0)
+        assert all(server.raft for server in cluster.servers.values())
+        assert all(server.full is None for server in cluster.servers.values())
+        kinds.update(kind for kind in cluster.counts if kind.startswith("disks that"))
+    assert kinds == {"disks that failed", "disks that were full"}
+
+
+def write_if_it_leads(cluster: Cluster, leader: Raft, number: int) -> None:
+    if cluster.servers[leader.me].raft is leader:
+        cluster.write(leader.me, b"%d" % number)
+
+
+def test_the_power_of_a_store_on_disk_goes_at_any_operation() -> None:
+    lost = 0
+    for draw in DRAWS:
+        cluster, trouble = troubled(on_disk=True)
+        trouble.happen(Happening(0.0, "crash midway", draw))
+        leader = cluster.leader()
+        assert leader is not None
+        for number in range(20):
+            cluster.later(0.01 * number, partial(write_if_it_leads, cluster, leader, number))
+        cluster.wait(3.0)
+        assert all(server.raft for server in cluster.servers.values())
+        lost += cluster.counts["power failures at any operation"]
+    assert lost > len(DRAWS) / 3
+
+
+def test_who_will_be_sent_a_snapshot_may_die_when_it_installs_it() -> None:
+    cluster, trouble = troubled()
+    leader = cluster.elect()
+    other = next(peer for peer in cluster.peers if peer != leader.me)
+    cluster.isolate(other)
+    leader.options = replace(leader.options, keep_entries=0)
+    for number in range(10):
+        cluster.write(leader.me, b"%d" % number)
+    cluster.wait(0.5)
+    cluster.take_snapshot(leader.me)
+    cluster.wait(0.5)
+    for draw in DRAWS:
+        if cluster.servers[other].doomed != "installing":
+            trouble.happen(Happening(0.0, "crash midway", draw))
+    assert cluster.servers[other].doomed == "installing"
+    cluster.heal()
+    cluster.wait(3.0)
+    assert cluster.counts["snapshots installed"]
+    assert cluster.counts["crashes between two steps"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,10 +12,12 @@ from exraft.errors import (
     CommandRejected,
     MachineError,
     NoLeader,
+    OutcomeUnknown,
     Redirect,
     ServerDown,
     ServerNotFound,
 )
+from exraft.machine import RELEASE_CURSOR
 from exraft.names import Peer, Role
 from exraft.testing import Faults, Violation
 from exraft.testing.cluster import QUICK
@@ -480,3 +483,95 @@ def test_a_state_is_checked_after_a_configuration_too() -> None:
 
     with pytest.raises(Violation, match="the machine's own: not so after 1 on"):
         world(Told, check=lambda state: state >= 0)
+
+
+# Snapshots.
+
+
+class Released(Sum):
+    """Takes a snapshot to be worthwhile whenever the sum is a multiple of ten."""
+
+    def handle_write(self, command: Any, state: Any) -> Any:
+        state += command
+        return state, state, [] if state % 10 else [RELEASE_CURSOR]
+
+
+def test_a_machine_goes_on_from_its_snapshot() -> None:
+    cluster = world()
+    leader = cluster.elect()
+    asked = [Asked(cluster, leader.me, number) for number in (3, 4)]
+    cluster.run(lambda: all(each.told for each in asked))
+    cluster.take_snapshot(leader.me)
+    cluster.run(lambda: leader.store.snapshot)
+    cluster.crash(leader.me)
+    cluster.start(leader.me)
+    server = cluster.servers[leader.me]
+    assert server.replica is not None
+    assert server.replica.state == 7
+    assert cluster.counts["snapshots restored"] == 1
+
+
+def test_a_machine_may_say_when_a_snapshot_is_worthwhile() -> None:
+    cluster = world(Released)
+    leader = cluster.elect()
+    for number in (3, 7, 1):
+        Asked(cluster, leader.me, number)
+    cluster.wait(1.0)
+    taken = [each.store.snapshot for each in cluster.running()]
+    assert all(taken)
+    assert cluster.counts["snapshots that the machine asked for"] == 3
+
+
+def test_side_effects_of_what_a_snapshot_holds_do_not_run_again(postman: type[Postman]) -> None:
+    cluster = world(postman, count=1)
+    asked = Asked(cluster, A, "a letter")
+    cluster.run(lambda: asked.told)
+    cluster.take_snapshot(A)
+    cluster.wait(0.5)
+    cluster.crash(A)
+    cluster.start(A)
+    cluster.wait(0.5)
+    assert postman.sent.count("a letter") == 1
+
+
+def test_a_state_that_can_not_be_pickled_is_in_no_snapshot() -> None:
+    class Holding(Sum):
+        def init(self, init_arg: Any) -> Any:
+            return threading.Lock()
+
+        def handle_write(self, command: Any, state: Any) -> Any:
+            return None, state
+
+    cluster = world(Holding)
+    leader = cluster.elect()
+    Asked(cluster, leader.me, 1)
+    cluster.wait(0.5)
+    cluster.take_snapshot(leader.me)
+    cluster.wait(0.5)
+    assert leader.store.snapshot is None
+
+
+def test_who_waits_for_a_command_that_a_snapshot_jumps_past_does_not_know_its_outcome() -> None:
+    cluster = world()
+    cluster.wait(0.5)
+    leader = cluster.elect()
+    others = [peer for peer in cluster.peers if peer != leader.me]
+    # It does not hear that its entry is committed.
+    cluster.network.cut(*((other, leader.me) for other in others))
+    asked = Asked(cluster, leader.me, 5)
+    cluster.run(lambda: leader.state is not Role.LEADER)
+    cluster.isolate(leader.me)
+    cluster.run(lambda: (found := cluster.leader()) and found.me in others)
+    for server in cluster.running():
+        assert server.raft is not None
+        server.raft.options = replace(server.raft.options, keep_entries=0)
+    cluster.snapshot_every = 3
+    for number in range(20):
+        found = cluster.leader()
+        assert found is not None
+        Asked(cluster, found.me, number)
+        cluster.wait(0.2)
+    assert asked.told == []
+    cluster.heal()
+    cluster.run(lambda: asked.told)
+    assert isinstance(asked.told[0], OutcomeUnknown)
