@@ -60,6 +60,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows, failures = _run_all(runs, plan, console)
     facts["load average after"] = _load()
     rows = judged(rows)
+    if not rows:
+        for failure in failures:
+            console.print(f"failed: {failure}", style="red", markup=False)
+        console.print("nothing was measured")
+        return 1
     wide = Console(width=max(console.width, report.WIDTH))
     (console if console.is_terminal else wide).print(report.table(rows))
     for path in report.write(rows, facts, options.out, "quick" if options.quick else "benchmark"):

@@ -116,7 +116,7 @@ GROUPS = (
         "the store alone",
         "benchmarks.storage",
         "measure",
-        tuple(f"store.{count}" for count in BATCHES),
+        tuple(f"storage.append.{count}" for count in BATCHES),
         pinned_too=False,
     ),
     Group(

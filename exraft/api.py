@@ -7,6 +7,7 @@ what servers do with it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from os import PathLike
 from typing import Any, Unpack
 
 import pykka
@@ -283,6 +284,37 @@ class ExRaft:
             SnapshotFailed: the machine's `snapshot` or its writer raised, or there is no room.
         """
         return call(server, TakeSnapshot(SnapshotReply()), timeout)  # type: ignore[no-any-return]
+
+    @staticmethod
+    def backup(
+        server: Server,
+        path: str | PathLike[str],
+        timeout: float | None = 60.0,
+        *,
+        overwrite: bool = False,
+    ) -> int:
+        """Write all that the server has applied into one file; return the index that it is of.
+
+        A snapshot is taken for it, as `snapshot` does. Everything that was acknowledged before is
+        in a leader's; a follower's may lack the last of it. The file is there when it is whole and
+        on the disk. `python -m exraft restore` begins a new cluster with it. `timeout` is for the
+        server's part; the copying is done by the caller.
+
+        Raises:
+            SnapshotFailed: as for `snapshot`.
+            StorageError: there is such a file and `overwrite` is False, it can't be written, or
+                nothing was ever applied.
+        """
+        # Only who makes a backup pays for the import.
+        from exraft.rescue.backup import write_backup
+
+        ExRaft.snapshot(server, timeout)
+        reader = call(server, Ask(Reply(), "snapshot"), timeout)
+        try:
+            return write_backup(path, as_peer(server), reader, overwrite=overwrite)
+        finally:
+            if reader is not None:
+                reader.close()
 
     @staticmethod
     def inspect(server: Server, flag: str, timeout: float | None = 1.0) -> None:

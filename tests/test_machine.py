@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import io
 import json
 import pickle
 import threading
@@ -14,7 +15,14 @@ import pytest
 
 from exraft.child_spec import ChildSpec, Start
 from exraft.errors import NotSerialisable, OptionError
-from exraft.machine import NOREPLY, StateMachine, WriteResult, check_machine, make_machine
+from exraft.machine import (
+    NOREPLY,
+    RELEASE_CURSOR,
+    StateMachine,
+    WriteResult,
+    check_machine,
+    make_machine,
+)
 from exraft.names import Role
 
 
@@ -176,3 +184,26 @@ def test_a_start_function_is_a_callable_or_its_name() -> None:
 def test_a_start_function_that_is_none_is_refused(function: str, error: type[Exception]) -> None:
     with pytest.raises(error):
         ChildSpec("a", (function, (), {})).start_function()
+
+
+def test_by_default_the_state_is_captured_at_once_and_comes_back() -> None:
+    machine = KeyValueStore()
+    state = {"k": [1]}
+    write = machine.snapshot(state)
+    state["k"].append(2)
+    file = io.BytesIO()
+    write(file)
+    file.seek(0)
+    assert machine.restore(file) == {"k": [1]}
+
+
+def test_by_default_a_state_that_cannot_be_serialised_is_refused_at_the_capture() -> None:
+    with pytest.raises(NotSerialisable):
+        KeyValueStore().snapshot({"k": threading.Lock()})
+
+
+def test_the_release_cursor_is_one_object_and_has_no_effect() -> None:
+    assert copy.deepcopy(RELEASE_CURSOR) is RELEASE_CURSOR
+    assert pickle.loads(pickle.dumps(RELEASE_CURSOR)) is RELEASE_CURSOR
+    assert repr(RELEASE_CURSOR) == "RELEASE_CURSOR"
+    RELEASE_CURSOR()

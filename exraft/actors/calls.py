@@ -179,7 +179,10 @@ class TakeSnapshot(Call):
 
 
 class Ask(Call):
-    """A look at the server: `"leader"`, `"state"`, `"ping"`, `"status"`, `"context"`, `"log"`."""
+    """A look at the server: `"leader"`, `"state"`, `"ping"`, `"status"`, `"context"`, `"log"`.
+
+    `"snapshot"` is answered with a reader of the newest one, to be closed; None if there is none.
+    """
 
     __slots__ = ("what",)
 

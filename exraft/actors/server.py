@@ -14,13 +14,14 @@ import logging
 import random
 from collections import deque
 from collections.abc import Iterator
+from copy import copy
 from functools import partial
 from math import inf
 from queue import Empty
 from time import monotonic
 from typing import Any, Final
 
-from exraft.actors import ending, members, watching
+from exraft.actors import ending, following, members
 from exraft.actors.applying import Applying, Restoring
 from exraft.actors.beside import Beside, current_server, enter
 from exraft.actors.calls import (
@@ -37,13 +38,15 @@ from exraft.actors.calls import (
     Write,
 )
 from exraft.actors.exits import Exit, Order
+from exraft.actors.following import Following
 from exraft.actors.mailbox import refuse
 from exraft.actors.process import Process
 from exraft.actors.registry import ActorRegistry
+from exraft.actors.room import Room
 from exraft.actors.snapshots import Snapshots, Taking
 from exraft.actors.spec import PATIENCE, Tenure, supervisor_name
 from exraft.actors.status import Status, status_of
-from exraft.codec import copy_exception, decode
+from exraft.codec import copy_exception, decode, without_frames
 from exraft.errors import (
     AlreadyStarted,
     CommandTooLarge,
@@ -52,8 +55,8 @@ from exraft.errors import (
     NotSerialisable,
     Overloaded,
     ServerNotFound,
+    StorageError,
     StoreFailed,
-    TransferFailed,
 )
 from exraft.machine import make_machine
 from exraft.names import Peer, Role, node
@@ -61,7 +64,6 @@ from exraft.raft import Answer, Config, Logged, Raft, Refusal
 from exraft.raft.leader import Leader
 from exraft.raft.messages import Append, AppendReply, Header, Install
 from exraft.raft.outcome import Output
-from exraft.raft.snapshot import Snapshot
 from exraft.replica import Replica, error_of
 
 __all__ = ["RaftServer", "current_server"]
@@ -96,17 +98,11 @@ class RaftServer(Process):
         """Seconds that one turn may deal with callers, so that peers are heard in time."""
         self._machine = Applying(self, self._me, self._store, tenure.effects, self._turn)
         self._snapshots = Snapshots(self, spec, self._store, self._machine)
-        self._full: str | None = None
-        """Where there is no room to store anything, if so."""
-        self._look_for_room_at = 0.0
-        self._no_room_for: Snapshot | None = None
-        """A snapshot of which a piece could not be stored; the log tells once."""
-        self._await_leader: list[Call] = []
+        self._room = Room(self._me, self._store, spec.options.heartbeat_timeout)
+        self._following = Following(self._me, self.actor_inbox)
         self._stopping: Order | None = None
         self._stop_by = 0.0
-        self._known_leader: Peer | None = None
         self._known_config: Config | None = None
-        self._watch: watching.Monitor | None = None
         self._named = False
         self._why: object = "noproc"
         """The exit reason, as callers are told."""
@@ -159,8 +155,8 @@ class RaftServer(Process):
         self._named = True
         # A lone server is candidate and leader before anyone looks: it starts as leader.
         self._settle(now, announce=False)
-        if self._full is not None:
-            raise self._refusal_without_room()
+        if self._room.full:
+            raise self._room.refusal()
         replica.transition(raft.state)
 
     def run(self) -> None:
@@ -168,6 +164,7 @@ class RaftServer(Process):
         store = self._store
         machine = self._machine
         snapshots = self._snapshots
+        room = self._room
         mailbox = self.actor_inbox
         # It may have hung, and been left behind meanwhile.
         while not self.killed:
@@ -184,10 +181,10 @@ class RaftServer(Process):
                     self._batch.extend(mailbox.take(BATCH - 1))
             self._handle_batch()
             now = monotonic()
-            if self._full is None:
+            if not room.full:
                 raft.tick(now)
-            elif now >= self._look_for_room_at:
-                self._look_for_room(now)
+            elif now >= room.look_at:
+                room.look(raft, now)
             self._settle(now)
             if machine.applied < store.commit_index:
                 self._apply(now)
@@ -199,8 +196,8 @@ class RaftServer(Process):
     def _idle_for(self) -> float:
         """Seconds until there is something to be done, if no message comes."""
         machine = self._machine
-        if self._full is not None:
-            return self._look_for_room_at - monotonic()
+        if self._room.full:
+            return self._room.look_at - monotonic()
         if machine.applied < self._store.commit_index and machine.goes_on or machine.readable:
             return 0.0
         return self._raft.deadline - monotonic()
@@ -210,7 +207,7 @@ class RaftServer(Process):
         now = monotonic()
         until = now + self._turn
         batch = self._batch
-        handle = self._handle if self._full is None else self._handle_without_room
+        handle = self._handle_without_room if self._room.full else self._handle
         self._interrupted = False
         while batch and not self.killed:
             item = self._current = batch.popleft()
@@ -229,7 +226,7 @@ class RaftServer(Process):
         elif kind is Read:
             self._read(item, now)
         elif kind is Install:
-            self._take_piece(item, now)
+            self._room.take_piece(item, self._raft, now)
         elif isinstance(item, Header):
             self._raft.step(item, now)  # type: ignore[arg-type]
         elif kind is Change:
@@ -240,8 +237,8 @@ class RaftServer(Process):
             self._raft.campaign(now)
             item.reply.set(None)
         elif kind is AwaitLeader:
-            self._await_leader.append(item)
-            self._tell_leader()
+            self._following.waiting.append(item)
+            self._following.tell(self._raft.leader)
         elif kind is Ask:
             item.reply.set(self._tell_about(item.what))
         elif kind is TakeSnapshot:
@@ -254,6 +251,10 @@ class RaftServer(Process):
             raise item.error
         else:
             self.receive(item)
+
+    def _handle_without_room(self, item: Any, now: float) -> None:
+        if not self._room.refuses(item):
+            self._handle(item, now)
 
     # Writes and reads.
 
@@ -315,12 +316,12 @@ class RaftServer(Process):
         """Let the machine get on, as far as one turn goes."""
         machine = self._machine
         raft = self._raft
-        if self._full is not None:
+        if self._room.full:
             return
         try:
             machine.apply()
         except DiskFull as error:
-            self._has_no_room(error, now)
+            self._run_out_of_room(error, now)
             self._settle(now)
         if machine.fault is not None and not raft.halted:
             raft.halt(now)
@@ -346,58 +347,9 @@ class RaftServer(Process):
         elif isinstance(job, Taking):
             self._snapshots.taken(job, now)
 
-    def _take_piece(self, message: Install, now: float) -> None:
-        """A piece of a snapshot for which there is no room is as good as lost: it is sent again."""
-        try:
-            self._raft.step(message, now)
-        except DiskFull as error:
-            if self._no_room_for != message.snapshot:
-                self._no_room_for = message.snapshot
-                logger.error("%s can't take the snapshot of its leader: %s", self._me, error)
-        else:
-            self._no_room_for = None
-
-    # A full disk.
-
-    def _handle_without_room(self, item: Any, now: float) -> None:
-        """Deaf to its peers: whatever it would answer them it could not keep."""
-        if isinstance(item, Header | LeaderGone):
-            return
-        if isinstance(item, Write | Change | Transfer | TriggerElection) or (
-            isinstance(item, Read) and not item.dirty
-        ):
-            item.reply.fail(self._refusal_without_room())
-        else:
-            self._handle(item, now)
-
-    def _refusal_without_room(self) -> DiskFull:
-        assert self._full is not None
-        return DiskFull(
-            self._full,
-            f"{self._me} has no room to store anything, and takes part in nothing: free some, and"
-            " it goes on by itself",
-        )
-
-    def _has_no_room(self, error: DiskFull, now: float) -> None:
-        """Nothing was stored, and nothing of it was promised: lead no more, and wait for room."""
-        self._full = error.path
-        self._look_for_room_at = now + self._spec.options.heartbeat_timeout
-        logger.error("%s leads and follows no more, until there is room: %s", self._me, error)
-        self._raft.pause(now)
-        self._machine.refuse_reads(self._refusal_without_room)
-
-    def _look_for_room(self, now: float) -> None:
-        store = self._store
-        mark = store.mark()
-        try:
-            store.sync()
-            store.note_commit()
-        except DiskFull:
-            self._look_for_room_at = now + self._spec.options.heartbeat_timeout
-            return
-        logger.warning("%s has room in %s again, and goes on", self._me, self._full)
-        self._full = None
-        self._raft.stored(mark, now)
+    def _run_out_of_room(self, error: DiskFull, now: float) -> None:
+        self._room.has_run_out(error, self._raft, now)
+        self._machine.refuse_reads(self._room.refusal)
 
     # What the core wants done.
 
@@ -406,6 +358,7 @@ class RaftServer(Process):
         raft = self._raft
         store = self._store
         machine = self._machine
+        room = self._room
         send = self._transport.send
         me = self._me
         while True:
@@ -413,16 +366,16 @@ class RaftServer(Process):
             out = self._out = raft.take()
             for to, message in out.early:
                 send(me, to, message)
-            dirty = store.dirty and self._full is None
+            dirty = store.dirty and not room.full
             if dirty:
                 mark = store.mark()
                 try:
                     store.sync()
                 except DiskFull as error:
-                    self._has_no_room(error, now)
+                    self._run_out_of_room(error, now)
                 else:
                     raft.stored(mark, now)
-            if self._full is not None:
+            if room.full:
                 # It promises what is not stored (rule 2).
                 out.late.clear()
             # Before a vote of it is sent: from its first ballot on it may have promised something.
@@ -445,8 +398,8 @@ class RaftServer(Process):
             # Only what was stored, and a new role, give the core more to say.
             if not dirty and not out.roles:
                 break
-        if raft.leader != self._known_leader:
-            self._follow(raft.leader)
+        if raft.leader != self._following.leader:
+            self._following.follow(raft.leader)
         if machine.readable:
             machine.answer_reads()
 
@@ -469,40 +422,13 @@ class RaftServer(Process):
         elif type(call) is not Transfer:
             call.reply.set(None)
         elif outcome.leader is not None:
-            _tell(call, outcome.leader)
+            following.answer(call, outcome.leader)
         else:
             # Handed over; the caller is told when the new leader is known.
-            self._await_leader.append(call)
+            self._following.waiting.append(call)
 
     def _refuse(self, call: Call, refusal: Refusal) -> None:
         call.reply.fail(error_of(refusal))
-
-    def _follow(self, leader: Peer | None) -> None:
-        """The leader has changed: tell who waits for one, and watch its supervisor (rule 28)."""
-        self._known_leader = leader
-        if self._watch is not None:
-            self._watch.cancel()
-            self._watch = None
-        if leader is None:
-            return
-        self._tell_leader()
-        if leader == self._me or leader.node != node():
-            return
-        gone = LeaderGone(leader)
-        supervisor = ActorRegistry.get_by_name(supervisor_name(leader.name))
-        if supervisor is None:
-            self.actor_inbox.put(gone)
-        else:
-            mailbox = self.actor_inbox
-            self._watch = watching.monitor(supervisor, lambda down: mailbox.put(gone))
-
-    def _tell_leader(self) -> None:
-        leader = self._raft.leader
-        if leader is None:
-            return
-        for call in self._await_leader:
-            _tell(call, leader)
-        self._await_leader.clear()
 
     # The end.
 
@@ -587,8 +513,7 @@ class RaftServer(Process):
                 self.hand_back([item])
 
     def _end_what_runs_beside(self) -> None:
-        if self._watch is not None:
-            self._watch.cancel()
+        self._following.end()
         self._machine.end()
         self._snapshots.end()
 
@@ -631,7 +556,7 @@ class RaftServer(Process):
             yield self._current
         yield from self._machine.calls()
         yield from self._snapshots.calls()
-        yield from self._await_leader
+        yield from self._following.waiting
         tickets = self._out.tickets()
         if self._machine.replica is not None:
             tickets += self._raft.tickets()
@@ -650,6 +575,8 @@ class RaftServer(Process):
         if what == "log":
             first = self._store.base_index + 1
             return first, self._store.slice(first, self._store.last_index)
+        if what == "snapshot":
+            return None if self._store.snapshot is None else self._store.open_snapshot()
         return self._status()
 
     def _status(self) -> Status:
@@ -666,19 +593,11 @@ class RaftServer(Process):
             restarts=self._tenure.estate.lives - 1,
             fault=machine.fault,
             storage=self._tenure.estate.place,
-            storage_full=self._full is not None,
+            storage_full=self._room.full,
             syncs=self._tenure.estate.syncs,
             snapshotting=self._snapshots.taking,
             replaying=max(0, machine.replayed - machine.applied),
         )
-
-
-def _tell(call: Call, leader: Peer) -> None:
-    """Tell who waits for a leader; a hand-over to somebody else has failed."""
-    if isinstance(call, Transfer) and call.to not in (None, leader):
-        call.reply.fail(TransferFailed(f"{leader} was elected, not {call.to}: ask {leader} again"))
-    else:
-        call.reply.set(leader)
 
 
 def _give_to_successor(name: str, why: object, item: Any) -> None:
@@ -703,6 +622,9 @@ _HANDING_OVER: Any = object()
 
 def copy_reason(reason: object) -> object:
     """An exit reason that may be handed to callers: without the frames that hold the state."""
+    if isinstance(reason, StorageError):
+        # Ours, and of none of the machine's making.
+        return without_frames(copy(reason))
     if isinstance(reason, BaseException):
         return copy_exception(reason, None, maybe_applied=True)
     return reason

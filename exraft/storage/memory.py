@@ -159,14 +159,21 @@ class LentStore:
         self._check()
         runs = self._runs
         term = runs[-1][1] if runs else 0
+        first = self.last_index + 1
         size = 0
-        for offset, entry in enumerate(entries, 1):
+        configs = False
+        for entry in entries:
             size += len(entry.data)
-            if entry.term != term:
-                term = entry.term
-                runs.append((self.last_index + offset, term))
             if entry.kind:
-                self._configs.append(self.last_index + offset)
+                configs = True
+        if configs:
+            self._configs += [n for n, entry in enumerate(entries, first) if entry.kind]
+        # Terms never fall along a log, so the last one tells whether any is another.
+        if entries and entries[-1].term != term:
+            for index, entry in enumerate(entries, first):
+                if entry.term != term:
+                    term = entry.term
+                    runs.append((index, term))
         self._entries.extend(entries)
         self.last_index += len(entries)
         self.size += size

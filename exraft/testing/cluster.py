@@ -594,6 +594,9 @@ class Cluster:
         lossy = server.doomed != "kept"
         # The disk may have taken some of it all the same, in order.
         keep = self.rng.randint(0, server.store.unsynced) if lossy else 0
+        if server.doomed == "installing":
+            # Not the install, which is the last of it.
+            keep = min(keep, server.store.unsynced - 1)
         self.crash(server.peer, lossy=lossy, keep=keep)
 
     def _sync(self, server: Server) -> bool:

@@ -25,7 +25,7 @@ from exraft.testing.store import Owner, WatchedStore
 if TYPE_CHECKING:
     from exraft.storage.opening import Opened
 
-SEGMENT_BYTES = 1024
+SEGMENT_BYTES = 512
 """Of the files of the log: small, so that there are many."""
 
 

@@ -38,13 +38,16 @@ class Faults:
     leader that is deposed meanwhile."""
     crashes: float = 0.0
     """The rate at which servers die. Half of them keep what they wrote and are started again by
-    their supervisor; of the others, only what was synced is left to the next process."""
+    their supervisor; of the others, only what was synced is left to the next process. A third die
+    in the middle of what they do: before a sync or after it, when they have received a snapshot, or
+    at any operation of a disk."""
     stalls: float = 0.0
     """The rate at which a server does not run for a while, as on a machine under load."""
     slow_disks: float = 0.0
     """The longest time that a sync takes; 0: it is done at once."""
     failing_disks: float = 0.0
-    """The rate at which a disk takes nothing more until its server is started again."""
+    """The rate at which a disk takes nothing more until its server is started again, or is full for
+    a while."""
     lost_disks: float = 0.0
     """The rate at which a server loses its store for good; only as many as the rules cover."""
     clock_drift: float = 0.0

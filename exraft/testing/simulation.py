@@ -119,7 +119,9 @@ class Simulation:
 
     One thread, virtual time: seconds of it take milliseconds. The consensus core, the stores and
     what runs the machine are those that run in production; the network, the disks, the clocks and
-    the clients are simulated, and every choice comes from the seed. The same seed gives the same
+    the clients are simulated, and every choice comes from the seed: also whether the stores are
+    those in memory or those on disk, and how often servers take snapshots, which the machine's
+    `snapshot` and `restore` must be able to stand for. The same seed gives the same
     history, byte for byte, on every supported version of Python, as long as the machine, `commands`
     and `queries` depend on nothing else.
 

@@ -254,33 +254,39 @@ class Trouble:
         if peer is None:
             return
         server = self.cluster.servers[peer]
-        server.doomed = self._rng.choice(("kept", "unsynced", "synced"))
-        behind = self._behind()
-        if behind and self._rng.random() < 0.7:
-            server = self._rng.choice(behind)
-            server.doomed = "installing"
+        doom = self._rng.choice(("kept", "unsynced", "synced"))
+        if self._rng.random() < 0.5:
+            server = self._rng.choice(self._behind())
+            doom = "installing"
         owner = server.owner
-        if isinstance(owner, DiskOwner) and self._rng.random() < 0.7:
-            server.doomed = ""
+        if isinstance(owner, DiskOwner) and doom != "installing" and self._rng.random() < 0.7:
+            doom = ""
             owner.lose_power_soon(self._rng.randint(1, 12))
+        server.doomed = doom
         # A supervisor that has kept the store lets the server resume.
         kept = server.doomed == "kept"
 
         def bury() -> None:
+            if server.raft is not None and server.doomed == "installing":
+                # It may be long until it is sent a snapshot.
+                self._later(0.5, bury)
+                return
             server.doomed = ""
             if isinstance(owner, DiskOwner):
                 owner.disk.work_again()
             self.start(server.peer, resume=kept)
 
-        self._later({"kept": 0.1, "installing": 1.0}.get(server.doomed, 0.3), bury)
+        self._later(0.1 if kept else 0.3, bury)
 
     def _behind(self) -> list[Server]:
-        """Those who lack what the leader has cut off, so that it will send them its snapshot."""
+        """Those who lack what the leader has cut off, so that it will send them its snapshot.
+
+        If nobody does, all who run: it may come to that.
+        """
+        running = [each for each in self.ours() if each.raft is not None]
         leader = self.cluster.leader()
-        if leader is None:
-            return []
-        base = leader.store.base_index
-        return [each for each in self.ours() if each.raft and each.store.last_index < base]
+        base = 0 if leader is None else leader.store.base_index
+        return [each for each in running if each.store.last_index < base] or running
 
     def _stall(self) -> None:
         """A server does not run for a while."""
@@ -302,8 +308,8 @@ class Trouble:
         if not isinstance(owner, DiskOwner):
             owner.fails = self._rng.choice(("write", "sync"))
         elif self._rng.random() < 0.5:
-            owner.fill(self._rng.choice((0, 200, 1000)))
-            seconds = 0.5 + 2 * self._rng.random()
+            owner.fill(self._rng.choice((0, 0, 300)))
+            seconds = 1 + 3 * self._rng.random()
         else:
             owner.fail_soon(self._rng.randint(1, 12))
 

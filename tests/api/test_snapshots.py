@@ -17,7 +17,7 @@ import pytest
 from exraft import RELEASE_CURSOR, ExRaft, Peer, StateMachine, maybe_applied
 from exraft.actors import kill
 from exraft.actors.calls import SnapshotReply, TakeSnapshot
-from exraft.errors import NotSerialisable, SelfCall, ServerDown, SnapshotFailed
+from exraft.errors import SelfCall, ServerDown, SnapshotFailed
 from tests.helpers import (
     LIMIT,
     PATIENT,
@@ -439,8 +439,3 @@ def test_a_snapshot_leaves_followers_in_agreement() -> None:
     wait_until(lambda: agree([leader, *others]), "all have applied it")
     for peer in (leader, *others):
         assert [ExRaft.read_dirty(peer, n) for n in range(50)] == list(range(50))
-
-
-def test_not_serialisable_is_said_of_the_state() -> None:
-    with pytest.raises(NotSerialisable):
-        Adding().snapshot([threading.Lock()])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import threading
 from collections.abc import Callable
@@ -9,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from exraft import NOREPLY, ExRaftError, StateMachine, maybe_applied
+from exraft import NOREPLY, RELEASE_CURSOR, ExRaftError, StateMachine, maybe_applied
 from exraft.actors.calls import Read, Reply, Write, WriteReply
-from exraft.errors import MachineError, NoLeader, NotSerialisable
+from exraft.errors import MachineError, NoLeader, NotSerialisable, StoreFailed
 from exraft.names import Peer, Role
 from exraft.raft import Config
 from exraft.replica import ApplyFailed, Replica
@@ -289,3 +290,51 @@ def test_terminate_is_told_the_reason_and_what_it_raises_is_logged(
     on.terminate("shutdown")
     assert on.state == ["shutdown"]
     assert ["terminate of :me" in each.getMessage() for each in caplog.records] == [True]
+
+
+def test_what_says_that_a_snapshot_is_worthwhile_is_no_side_effect() -> None:
+    on = replica()
+    assert not on.released
+    assert on.write(1, lambda state: ("ok", state, [print, RELEASE_CURSOR]), None) == [print]
+    assert on.released
+
+
+def test_it_may_come_from_a_configuration_too() -> None:
+    class Hearing(Doing):
+        def handle_system_write(self, kind: str, content: Any, state: Any) -> Any:
+            return state, (RELEASE_CURSOR,)
+
+    on = replica(Hearing())
+    assert list(on.configure(CONFIG)) == []
+
+
+def test_a_state_is_captured_and_restored() -> None:
+    on = replica(state=[1])
+    file = io.BytesIO()
+    on.capture()(file)
+    file.seek(0)
+    assert on.restored(io.BufferedReader(io.BytesIO(file.getvalue()))) == [1]
+    assert on.state == [1]
+
+
+def test_a_capture_that_is_no_function_is_the_machines_fault() -> None:
+    class Wrong(Doing):
+        def snapshot(self, state: Any) -> Any:
+            return state
+
+    with pytest.raises(MachineError, match="where a function is wanted"):
+        replica(Wrong()).capture()
+
+
+def test_a_restore_that_raises_says_whose_it_was() -> None:
+    with pytest.raises(ApplyFailed, match="restore of :me"):
+        replica().restored(io.BytesIO(b"no pickle"))
+
+
+def test_a_snapshot_that_cannot_be_read_is_not_the_machines_fault() -> None:
+    class Reading(Doing):
+        def restore(self, file: Any) -> Any:
+            raise StoreFailed("data", "the disk has failed")
+
+    with pytest.raises(StoreFailed):
+        replica(Reading()).restored(io.BytesIO())

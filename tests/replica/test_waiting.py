@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from exraft.actors.calls import Write, WriteReply
-from exraft.errors import CommandDropped
+from exraft.errors import CommandDropped, OutcomeUnknown
 from exraft.replica import Waiting
 
 
@@ -63,3 +63,17 @@ def test_who_waits_is_counted_and_seen_whatever_the_term() -> None:
     assert (len(waiting), list(waiting)) == (2, [one, other])
     waiting.clear()
     assert not waiting
+
+
+def test_who_waits_where_a_snapshot_jumped_past_is_told_that_nobody_knows() -> None:
+    waiting: Waiting[Write] = Waiting()
+    passed, other, later = a_call(), a_call(), a_call()
+    waiting.add(1, 5, passed)
+    waiting.add(2, 6, other)
+    waiting.add(2, 7, later)
+    waiting.pass_by(6)
+    for call in (passed, other):
+        with pytest.raises(OutcomeUnknown, match="jumped past") as raised:
+            call.reply.get(timeout=0)
+        assert raised.value.maybe_applied
+    assert list(waiting) == [later]

@@ -14,8 +14,8 @@ from exraft.testing.disk import PowerLost, SimulatedFiles
 from tests.storage.workload import Workload
 
 FIRST = int(os.environ.get("STORAGE_SEED", "0"))
-SEEDS = range(FIRST, FIRST + int(os.environ.get("STORAGE_SEEDS", "3")))
-STEPS = 30
+SEEDS = range(FIRST, FIRST + int(os.environ.get("STORAGE_SEEDS", "6")))
+STEPS = 40
 
 CHANGES = {"create", "write", "sync", "rename", "unlink", "sync_directory", "make_directory"}
 
@@ -40,6 +40,9 @@ def run(files: SimulatedFiles, work: Workload) -> None:
 def goes_on(work: Workload) -> None:
     """The next process opens what is left, works on, and another finds all of it."""
     work.files.work_again()
+    work.start()
+    # What it has found, and may have answered for, is on the disk.
+    work.files.lose_power()
     work.start()
     work.work(5)
     work.reopen()

@@ -13,7 +13,7 @@ from exraft.raft import COMMAND, Config, Entry
 from exraft.raft.snapshot import Snapshot
 from exraft.storage import DiskStore, LentDiskStore
 from exraft.storage.files import OsFiles
-from exraft.testing.disk import SimulatedFiles
+from exraft.testing.disk import PowerLost, SimulatedFiles
 
 A = Peer(":a")
 
@@ -143,6 +143,32 @@ def test_a_segment_that_is_not_needed_any_more_is_used_again() -> None:
     files.lose_power()
     after = DiskStore("/data", A, files=files, segment_bytes=1000).lend()
     assert after.last_index == 190
+
+
+def test_a_segment_that_is_used_again_is_never_found_under_its_old_name() -> None:
+    """A power failure may forget its new name, and not what was written to it."""
+
+    def work(files: SimulatedFiles) -> None:
+        hold = DiskStore("/data", A, files=files, segment_bytes=1000).lend()
+        write(hold, 20)
+        adopt(hold, 20)
+        hold.cut(12)
+        write(hold, 12)
+
+    files = SimulatedFiles(random.Random(0))
+    work(files)
+    kept = files.trace.index(("rename", "/data/a/spare-1.part")) + 1
+    named = files.trace.index(("rename", "/data/a/log-0000000004")) + 1
+    assert kept < named
+    for seed in range(40):
+        for operation in range(kept, named + 3):
+            files = SimulatedFiles(random.Random(seed))
+            files.lose_power_at(operation)
+            with pytest.raises(PowerLost):
+                work(files)
+            files.lose_power()
+            after = DiskStore("/data", A, files=files, segment_bytes=1000).lend()
+            assert after.last_index >= 20
 
 
 def test_segments_that_came_back_are_deleted_again() -> None:

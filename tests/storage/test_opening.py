@@ -368,6 +368,54 @@ def test_a_failed_sync_closes_the_directory_for_the_process() -> None:
     DiskStore("/data", A, files=files).open()
 
 
+def test_a_sync_that_finds_no_room_has_failed_too() -> None:
+    """What was written before it may be on the disk or not."""
+    files = simulated()
+    store = DiskStore("/data", A, files=files)
+    hold = store.lend()
+    hold.append([Entry(1, COMMAND, b"")])
+    files.fail_at(files.operations + 2, errno.ENOSPC)
+    with pytest.raises(StoreFailed):
+        hold.sync()
+    assert store.failed
+
+
+def test_what_a_failed_sync_has_left_is_written_again_by_the_next_process() -> None:
+    """It can be read, and is not on the disk."""
+    found = set()
+    for seed in range(40):
+        files = SimulatedFiles(random.Random(seed))
+        hold = DiskStore("/data", A, files=files).lend()
+        hold.append([Entry(1, COMMAND, bytes(2000))])
+        files.fail_at(files.operations + 2, errno.EIO)
+        with pytest.raises(StoreFailed):
+            hold.sync()
+        files.kill()
+        last = DiskStore("/data", A, files=files).lend().last_index
+        files.lose_power()
+        assert DiskStore("/data", A, files=files).lend().last_index == last
+        found.add(last)
+    assert found == {1}
+
+
+def test_what_was_received_and_not_synced_is_written_again_by_the_next_process() -> None:
+    for seed in range(40):
+        files = SimulatedFiles(random.Random(seed))
+        hold = DiskStore("/data", A, files=files).lend()
+        hold.receive(COMING, 0, CONTENT)
+        files.fail_at(files.operations + 1, errno.EIO)
+        with pytest.raises(StoreFailed):
+            hold.install()
+        files.kill()
+        hold = DiskStore("/data", A, files=files).lend()
+        assert hold.received == (COMING, len(CONTENT))
+        hold.install()
+        hold.sync()
+        files.lose_power()
+        after = DiskStore("/data", A, files=files).lend()
+        assert after.open_snapshot().read(0, 1 << 20) == CONTENT
+
+
 def test_a_disk_that_was_full_takes_what_it_did_not_when_there_is_room() -> None:
     files = simulated()
     store = DiskStore("/data", A, files=files, segment_bytes=2048)

@@ -74,10 +74,10 @@ def read(store: LentDiskStore) -> tuple[State, Taken | None]:
 class Workload:
     """Random work, at most one thing of which is under way when something happens."""
 
-    def __init__(self, seed: int, files: SimulatedFiles, segment_bytes: int = 700) -> None:
+    def __init__(self, seed: int, files: SimulatedFiles) -> None:
         self.rng = random.Random(seed)
         self.files = files
-        self.segment_bytes = segment_bytes
+        self.segment_bytes = self.rng.choice((300, 600, 3000))
         self.now = State()
         self.synced = State()
         self.syncing = False
@@ -119,9 +119,7 @@ class Workload:
             self.truncate,
             self.ballot,
             self.note,
-            self.note,
-            self.take,
-            self.cut,
+            *[self.compact] * 3,
             self.receive,
             self.next_life,
             self.reopen,
@@ -197,6 +195,11 @@ class Workload:
             self.taken, self.naming = self.naming, None
         assert self.taken is not None
         assert self.hold.snapshot == self.taken.of
+
+    def compact(self) -> None:
+        self.note()
+        self.take()
+        self.cut()
 
     def cut(self) -> None:
         if self.taken is not None and self.taken.of.index > self.now.base[0]:

@@ -108,7 +108,8 @@ def test_nobody_is_started_again_once_the_faults_have_stopped() -> None:
 def test_who_dies_midway_is_started_again() -> None:
     for cluster, _ in lives("crash midway", wait=1.0):
         assert all(server.raft for server in cluster.servers.values())
-        assert not any(server.doomed for server in cluster.servers.values())
+        # One that was to die when it installs a snapshot has had none to install.
+        assert {server.doomed for server in cluster.servers.values()} <= {"", "installing"}
     died = lives("crash midway")
     for cluster, _ in died:
         leader = cluster.leader()
@@ -335,7 +336,7 @@ def test_the_power_of_a_store_on_disk_goes_at_any_operation() -> None:
         cluster.wait(3.0)
         assert all(server.raft for server in cluster.servers.values())
         lost += cluster.counts["power failures at any operation"]
-    assert lost > len(DRAWS) / 3
+    assert lost > len(DRAWS) / 5
 
 
 def test_who_will_be_sent_a_snapshot_may_die_when_it_installs_it() -> None:
@@ -346,7 +347,8 @@ def test_who_will_be_sent_a_snapshot_may_die_when_it_installs_it() -> None:
     leader.options = replace(leader.options, keep_entries=0)
     for number in range(10):
         cluster.write(leader.me, b"%d" % number)
-    cluster.wait(0.5)
+    # By then it does not count as being there, and nothing is kept for it.
+    cluster.wait(1.5)
     cluster.take_snapshot(leader.me)
     cluster.wait(0.5)
     for draw in DRAWS:

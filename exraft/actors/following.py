@@ -1,0 +1,70 @@
+"""Who leads, as one server knows it: told to those who wait for a leader, and watched.
+
+Knows the leader of the moment and how its death is noticed at once (rule 28). Must not know how it
+was elected.
+"""
+
+from __future__ import annotations
+
+from exraft.actors import watching
+from exraft.actors.calls import Call, LeaderGone, Transfer
+from exraft.actors.mailbox import Mailbox
+from exraft.actors.registry import ActorRegistry
+from exraft.actors.spec import supervisor_name
+from exraft.errors import TransferFailed
+from exraft.names import Peer, node
+
+
+class Following:
+    """What one life of a server knows of leaders.
+
+    Attributes:
+        leader: the one that it knows; None if it knows none.
+        waiting: calls that wait for one.
+    """
+
+    def __init__(self, me: Peer, mailbox: Mailbox) -> None:
+        self.leader: Peer | None = None
+        self.waiting: list[Call] = []
+        self._me = me
+        self._mailbox = mailbox
+        self._watch: watching.Monitor | None = None
+
+    def follow(self, leader: Peer | None) -> None:
+        """The leader has changed: tell who waits for one, and watch its supervisor (rule 28)."""
+        self.leader = leader
+        self.end()
+        if leader is None:
+            return
+        self.tell(leader)
+        if leader == self._me or leader.node != node():
+            return
+        gone = LeaderGone(leader)
+        mailbox = self._mailbox
+        supervisor = ActorRegistry.get_by_name(supervisor_name(leader.name))
+        if supervisor is None:
+            mailbox.put(gone)
+        else:
+            self._watch = watching.monitor(supervisor, lambda down: mailbox.put(gone))
+
+    def tell(self, leader: Peer | None) -> None:
+        """Tell who waits, if there is one."""
+        if leader is None:
+            return
+        for call in self.waiting:
+            answer(call, leader)
+        self.waiting.clear()
+
+    def end(self) -> None:
+        """Watch nobody any more."""
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+
+
+def answer(call: Call, leader: Peer) -> None:
+    """Tell who waits for a leader; a hand-over to somebody else has failed."""
+    if isinstance(call, Transfer) and call.to not in (None, leader):
+        call.reply.fail(TransferFailed(f"{leader} was elected, not {call.to}: ask {leader} again"))
+    else:
+        call.reply.set(leader)
