@@ -52,8 +52,10 @@ class Applying:
         waiting: who waits for an entry.
         held: calls that came while entries of an earlier life are replayed.
         restoring: the work on a snapshot, while it lasts.
-        released: whether the machine takes a snapshot to be worthwhile now.
-        release_from: the index from which that counts.
+        reads: confirmed reads, with the index that must be applied first.
+        release_from: the index from which it counts that the machine takes a snapshot to be
+            worthwhile.
+        on_release: called when it does.
     """
 
     def __init__(self, life: Process, me: Peer, store: LentStore, effects: Effects, turn: float):
@@ -70,12 +72,11 @@ class Applying:
         self.waiting: Waiting[Call] = Waiting()
         self.held: list[Write | Read] = []
         self.restoring: Restoring | None = None
-        self.released = False
         self.release_from = inf
+        self.on_release: Callable[[], object] = lambda: None
         self._current: Call | None = None
         """Whose entry is being applied."""
-        self._reads: deque[tuple[int, deque[Read]]] = deque()
-        """Confirmed reads that wait for the index to be applied."""
+        self.reads: deque[tuple[int, deque[Read]]] = deque()
         self._progress: _Progress | None = None
         self.replica: Replica | None = None
         self._raft: Raft
@@ -113,7 +114,7 @@ class Applying:
     @property
     def readable(self) -> bool:
         """Whether a read that is confirmed can be answered."""
-        return bool(self._reads and self._reads[0][0] <= self.applied)
+        return bool(self.reads and self.reads[0][0] <= self.applied)
 
     def apply(self) -> None:
         """Apply what is committed, in slices: messages and heartbeats come in between.
@@ -121,7 +122,7 @@ class Applying:
         Raises:
             DiskFull: how far is committed can't be stored; nothing was applied.
         """
-        if not self.goes_on:
+        if self.fault is not None or self.restoring is not None:
             return
         raft = self._raft
         store = self._store
@@ -163,14 +164,13 @@ class Applying:
                 replica.released = False
                 if index >= self.release_from:
                     # At once, while its state is what it takes to be worth keeping.
-                    self.released = True
-                    break
+                    self.on_release()
             if monotonic() >= until:
                 break
         self._current = None
         if self._progress is not None or self.applied < self.replayed:
             self._watch_progress(index)
-        if self._reads:
+        if self.reads:
             self.answer_reads()
 
     def _may_run_effects(self, index: int, entry: Entry) -> bool:
@@ -251,41 +251,41 @@ class Applying:
 
     def confirmed(self, index: int, tickets: list[Any]) -> None:
         """These reads may be answered as soon as `index` is applied."""
-        self._reads.append((index, deque(tickets)))
+        self.reads.append((index, deque(tickets)))
 
     def answer_reads(self) -> None:
         assert self.replica is not None
         until = monotonic() + self._turn
-        while self._reads and self._reads[0][0] <= self.applied:
-            calls = self._reads[0][1]
+        while self.reads and self.reads[0][0] <= self.applied:
+            calls = self.reads[0][1]
             while calls:
                 # Only then taken off: should it end this life, its caller is told.
                 self.replica.read(calls[0].query, calls[0])
                 calls.popleft()
                 if monotonic() >= until:
                     return
-            self._reads.popleft()
+            self.reads.popleft()
 
     def refuse_reads(self, why: Callable[[], ExRaftError]) -> None:
         """Confirmed reads can't be answered. Each caller gets an error of its own."""
-        for _, calls in self._reads:
+        for _, calls in self.reads:
             for call in calls:
                 call.reply.fail(why())
-        self._reads.clear()
+        self.reads.clear()
 
     # Who waits.
 
     @property
-    def reads(self) -> int:
+    def waiting_reads(self) -> int:
         """Confirmed reads that wait."""
-        return sum(len(calls) for _, calls in self._reads)
+        return sum(len(calls) for _, calls in self.reads)
 
     def calls(self) -> Iterator[Call]:
         """Everyone who waits for something that was begun here."""
         if self._current is not None:
             yield self._current
         yield from self.waiting
-        for _, calls in self._reads:
+        for _, calls in self.reads:
             yield from calls
 
     def end(self) -> None:

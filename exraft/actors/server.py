@@ -173,7 +173,8 @@ class RaftServer(Process):
                 self._batch.extendleft(reversed(mailbox.take_first(BATCH)))
             else:
                 try:
-                    first = mailbox.get(self._idle_for())
+                    busy = machine.applied < store.commit_index or machine.reads or room.full
+                    first = mailbox.get(self._idle_for() if busy else raft.deadline - monotonic())
                 except Empty:
                     pass
                 else:
@@ -194,11 +195,11 @@ class RaftServer(Process):
                 self._end_if_ready(now)
 
     def _idle_for(self) -> float:
-        """Seconds until there is something to be done, if no message comes."""
+        """Seconds until there is something to be done although no message comes."""
         machine = self._machine
         if self._room.full:
             return self._room.look_at - monotonic()
-        if machine.applied < self._store.commit_index and machine.goes_on or machine.readable:
+        if machine.readable or (machine.goes_on and machine.applied < self._store.commit_index):
             return 0.0
         return self._raft.deadline - monotonic()
 
@@ -327,8 +328,9 @@ class RaftServer(Process):
             raft.halt(now)
             self._settle(now)
             machine.refuse_all()
-        if self._snapshots.due:
-            self._snapshots.take()
+        snapshots = self._snapshots
+        if machine.applied >= snapshots.next_index or self._store.size >= snapshots.next_size:
+            snapshots.take()
 
     def _serve_who_waited(self) -> None:
         """For the machine to get so far, or for a snapshot."""
@@ -337,7 +339,7 @@ class RaftServer(Process):
             # Before those that came later.
             self._batch.extendleft(reversed(machine.take_held()))
             self._interrupted = True
-        if self._snapshots.due:
+        if self._snapshots.asked:
             self._snapshots.take()
 
     def _done_beside(self, job: Beside, now: float) -> None:
@@ -400,7 +402,7 @@ class RaftServer(Process):
                 break
         if raft.leader != self._following.leader:
             self._following.follow(raft.leader)
-        if machine.readable:
+        if machine.reads:
             machine.answer_reads()
 
     def _log_role(self, role: Role) -> None:
@@ -588,7 +590,7 @@ class RaftServer(Process):
             applied=machine.applied,
             queued=self.actor_inbox.qsize(),
             writes=len(machine.waiting),
-            reads=machine.reads,
+            reads=machine.waiting_reads,
             side_effects=self._tenure.effects.queued,
             restarts=self._tenure.estate.lives - 1,
             fault=machine.fault,

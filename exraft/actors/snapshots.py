@@ -45,6 +45,8 @@ class Snapshots:
 
     Attributes:
         asked: the calls that wait for one, each with the least index that will do.
+        next_index, next_size: how far is applied, and how many bytes the log holds, when the next
+            one is due.
     """
 
     def __init__(
@@ -60,13 +62,14 @@ class Snapshots:
         self._machine = machine
         self._job: Taking | None = None
         self.asked: list[tuple[int, TakeSnapshot]] = []
-        self._next_index = inf
-        self._next_size = inf
+        self.next_index = inf
+        self.next_size = inf
         self._warned = False
         self._raft: Raft
 
     def begin(self, raft: Raft) -> None:
         self._raft = raft
+        self._machine.on_release = self.take
         self.count_anew()
 
     @property
@@ -85,8 +88,8 @@ class Snapshots:
         The bytes are those that the log holds, applied or not: to count what is applied would cost
         as much as a write's other book-keeping together.
         """
-        self._next_index = index + self._every
-        self._next_size = size + self._bytes
+        self.next_index = index + self._every
+        self.next_size = size + self._bytes
         self._machine.release_from = index + self._gap
 
     def count_anew(self) -> None:
@@ -94,20 +97,6 @@ class Snapshots:
         store = self._store
         held = store.slice(store.base_index + 1, self._newest - store.base_index)
         self._count_from(self._newest, sum(len(entry.data) for entry in held))
-
-    @property
-    def due(self) -> bool:
-        machine = self._machine
-        return (
-            (
-                machine.applied >= self._next_index
-                or self._store.size >= self._next_size
-                or machine.released
-                or bool(self.asked)
-            )
-            and self._job is None
-            and machine.restoring is None
-        )
 
     def ask(self, call: TakeSnapshot) -> None:
         """Answer as soon as there is one of all that is applied now."""
@@ -118,14 +107,15 @@ class Snapshots:
             self.asked.append((applied, call))
 
     def take(self) -> None:
-        """Capture the state, and let a thread beside write it.
+        """Capture the state, and let a thread beside write it; unless one is under way.
 
         Raises:
             StoreFailed: this server can't go on.
         """
         machine = self._machine
+        if self._job is not None or machine.restoring is not None:
+            return
         assert machine.replica is not None
-        machine.released = False
         index = machine.applied
         if index <= self._newest:
             self._answer(self._newest)
@@ -138,7 +128,7 @@ class Snapshots:
         except BaseException as error:
             self._failed(error, index)
             return
-        machine.release_from = inf
+        self.next_index = self.next_size = machine.release_from = inf
         self._job = Taking(self._me, index, self._store.size, writer, sink, self._life.actor_inbox)
         self._job.start()
 

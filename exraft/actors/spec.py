@@ -23,7 +23,7 @@ from exraft.errors import OptionError
 from exraft.machine import MachineFactory
 from exraft.names import Peer
 from exraft.raft import Options
-from exraft.storage import DiskStore
+from exraft.storage import DiskStore, OsFiles
 from exraft.storage.memory import LentStore
 
 PATIENCE: Final = 5.0
@@ -151,7 +151,7 @@ class Estate:
 
 def _make_directory(path: str) -> None:
     try:
-        os.makedirs(path, exist_ok=True)
+        OsFiles().make_directory(path)
     except OSError as error:
         raise OptionError(
             f"data_dir={path!r} is no directory, and can't be made one: {error.strerror}"

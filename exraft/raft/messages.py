@@ -125,7 +125,10 @@ class Install(Header, frozen=True, array_like=True, gc=False, tag=True):
 
 
 class InstallReply(Header, frozen=True, array_like=True, gc=False, tag=True):
-    """`held` bytes of the snapshot of `index` that has this `crc` are stored, from its start on."""
+    """`held` bytes of the snapshot of `index` that has this `crc` are here, from its start on.
+
+    They need not be synced: what is lost is asked for again. The whole is, before it counts.
+    """
 
     store: str
     index: int

@@ -303,6 +303,12 @@ class LentDiskStore(LentStore):
             finally:
                 self.received = self.opened.snapshots.received
 
+    def forget_received(self) -> None:
+        with self._lock:
+            self._check()
+            self.opened.snapshots.forget_received()
+            self.received = None
+
     def install(self) -> None:
         with self._lock:
             self._check()

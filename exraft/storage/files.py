@@ -11,6 +11,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 if sys.platform == "win32":
@@ -97,13 +98,14 @@ class OsFiles:
 
     def make_directory(self, path: str) -> None:
         path = os.path.abspath(path)
-        if os.path.isdir(path):
-            return
         parent = os.path.dirname(path)
-        self.make_directory(parent)
+        if not os.path.isdir(parent):
+            self.make_directory(parent)
         # Another server may be making the same one.
         os.makedirs(path, exist_ok=True)
-        self.sync_directory(parent)
+        # Even if it was there: whoever made it may not have come to this.
+        with suppress(PermissionError):  # Then it is not one that this process could have made.
+            self.sync_directory(parent)
 
     def create(self, path: str) -> OsFile:
         return OsFile(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
@@ -125,7 +127,11 @@ class OsFiles:
             return  # NTFS keeps a journal of names, and gives no other hold on it.
         descriptor = os.open(path, os.O_RDONLY)
         try:
-            _sync(descriptor)
+            # Not fdatasync, which on older kernels passes over names that do not change its size.
+            if sys.platform == "darwin":
+                _sync(descriptor)
+            else:
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
 

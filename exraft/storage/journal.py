@@ -87,6 +87,7 @@ class Journal:
         self._older: list[Older] = []
         self._file: File | None = None
         self._number = 0
+        self._path = ""
         self._mark = 0
         self._end = 0
         """Where the synced records of the segment end."""
@@ -123,21 +124,17 @@ class Journal:
         self._end = last.end
         self._size = last.size
         self._highest = last.highest
-        path = self._path
+        path = self._path = join(self._directory, segment_name(self._number))
         with self._health.opening(path):
             self._file = file = self._files.open(path, writable=True)
-            place = last.records[-1][0] if last.records else 0
-            file.write(file.read(last.end - place, place) + END, place)
+            # Not read again: what the disk holds may be another thing than what was verified.
+            file.write(last.last + END, last.last_place)
             file.sync()
 
     @property
     def segments(self) -> int:
         """How many there are."""
         return len(self._older) + 1
-
-    @property
-    def _path(self) -> str:
-        return join(self._directory, segment_name(self._number))
 
     def write(self, record: Record) -> None:
         """Return when the record is on the disk.
@@ -235,14 +232,14 @@ class Journal:
             file.close()
             raise
         self.syncs += 2
-        before, path = self._file, self._path
+        before, full = self._file, self._path
         sealed = self._end, seal(self._mark, self._end)
         if before is not None:
             self._older.append(Older(self._number, self._size, self._highest))
-        self._file, self._number, self._mark, self._size = file, number, mark, size
-        self._end, self._highest = len(header), 0
+        self._file, self._path, self._number = file, path, number
+        self._mark, self._size, self._end, self._highest = mark, size, len(header), 0
         if before is not None:
-            self._seal(before, path, *sealed)
+            self._seal(before, full, *sealed)
 
     def _seal(self, file: File, path: str, end: int, data: bytes) -> None:
         """Let the segment before say that there is another: so nobody misses it unawares."""

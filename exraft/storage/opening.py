@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import uuid
 from dataclasses import dataclass
-from os.path import join
+from os.path import dirname, join
 from time import monotonic
 
 from exraft.errors import StoreDamaged
@@ -92,6 +92,7 @@ def open_directory(
         StorageError: it can't be; see `DiskStore.open`.
     """
     with health.opening(directory):
+        files.make_directory(dirname(directory))
         files.make_directory(directory)
         lock = hold(files, directory)
     snapshots = Snapshots(files, directory, health)

@@ -130,6 +130,8 @@ class Segment:
     """Where the first record is."""
     end: int
     """Where the last one ends."""
+    last: bytes = b""
+    """The bytes from the last record on, or from the header if there is none, up to `end`."""
     records: list[tuple[int, Record]] = field(default_factory=list)
     """With the place of each."""
     sealed: bool = False
@@ -137,6 +139,11 @@ class Segment:
     """Bytes of what follows and is left of a write that did not come to its end, at most."""
     problem: str = ""
     """What is wrong with what should be at `end`; empty if nothing is."""
+
+    @property
+    def last_place(self) -> int:
+        """Where `last` begins."""
+        return self.records[-1][0] if self.records else 0
 
     @property
     def highest(self) -> int:
@@ -166,6 +173,7 @@ def read_segment(path: str, data: bytes, end: int | None) -> Segment:
             segment.problem = f"its records should end at byte {end}"
     elif not segment.problem and not segment.sealed:
         _judge_tail(segment, data)
+    segment.last = data[segment.last_place : segment.end]
     return segment
 
 

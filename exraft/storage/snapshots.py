@@ -11,6 +11,7 @@ worth nothing after a restart, and one that is received goes on where it was.
 from __future__ import annotations
 
 import logging
+import os
 import zlib
 from contextlib import suppress
 from itertools import count
@@ -36,6 +37,7 @@ _KIND = b"exraft S"
 _ALIGNED = 512
 _PIECE = 1 << 20
 """Bytes that are read or written in one go."""
+_numbers = count(1)
 _OFTEN = 16 << 20
 """Bytes after which what is written is synced, so that the last sync is not a long one."""
 
@@ -224,7 +226,6 @@ class Snapshots:
         self.newest: Snapshot | None = None
         self._older: list[str] = []
         self._receiving: _Receiving | None = None
-        self._numbers = count(1)
 
     def open(self) -> None:
         """Verify the newest, and find what was on its way.
@@ -250,7 +251,8 @@ class Snapshots:
 
     def begin(self, snapshot: Snapshot) -> DiskSink:
         """Raises `DiskFull` or `StoreFailed`, as its sink does."""
-        path = f"{self._path(snapshot)}.{next(self._numbers)}.part"
+        # Never a name again: a writer that was given up deletes what it began, whenever it wakes.
+        path = f"{self._path(snapshot)}.{os.getpid()}-{next(_numbers)}.part"
         return DiskSink(snapshot, self._files, path, self._health)
 
     def adopt(self, sink: DiskSink) -> None:
@@ -294,7 +296,7 @@ class Snapshots:
         try:
             check_whole(receiving.snapshot, receiving.held, receiving.crc)
         except DamagedSnapshot:
-            self._forget_received()
+            self.forget_received()
             raise
         part = join(self._directory, RECEIVED)
         with self._health.syncing(part):
@@ -340,10 +342,12 @@ class Snapshots:
         self._older = kept
 
     def _begin_to_receive(self, snapshot: Snapshot) -> _Receiving:
-        self._forget_received()
+        self.forget_received()
         path = join(self._directory, RECEIVED)
         header = encode_header(snapshot)
         with self._health.writing(path):
+            with suppress(FileNotFoundError):
+                self._files.unlink(path)
             file = self._files.create(path)
             try:
                 file.write(header, 0)
@@ -381,10 +385,10 @@ class Snapshots:
                 file.write(data, start + receiving.held)
                 receiving.add(data)
 
-    def _forget_received(self) -> None:
+    def forget_received(self) -> None:
+        """What was received is not needed any more; a file that is left over harms nothing."""
         receiving, self._receiving = self._receiving, None
         if receiving is not None:
             receiving.file.close()
-        path = join(self._directory, RECEIVED)
-        with self._health.syncing(path), suppress(FileNotFoundError):
-            self._files.unlink(path)
+            with suppress(OSError):
+                self._files.unlink(join(self._directory, RECEIVED))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -11,6 +13,7 @@ from typing import Any, BinaryIO
 import pytest
 
 from exraft import ExRaft, Peer, maybe_applied
+from exraft.actors import applying
 from exraft.actors.calls import Read, Reply
 from exraft.errors import OutcomeUnknown, SelfCall
 from exraft.raft.messages import Install
@@ -171,6 +174,33 @@ def test_a_restore_that_calls_its_own_server_is_refused(journal: Journal) -> Non
     crash(":alone")
     assert ExRaft.read(":alone", "a", LIMIT) == 1
     assert isinstance(refused[0], SelfCall)
+
+
+def test_a_replay_that_takes_long_says_how_far_it_is(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(applying, "SLICE", 10)
+    monkeypatch.setattr(applying._Progress, "EVERY", 0.0)
+    server = start(":alone")
+    for n in range(50):
+        ExRaft.write(server, ("put", n, n))
+    with caplog.at_level(logging.INFO, logger="exraft.server"):
+        crash(server)
+        assert ExRaft.read(server, 49, LIMIT) == 49
+    said = [each.getMessage() for each in caplog.records if "repla" in each.getMessage()]
+    assert any(
+        re.search(r"replays its log: 10 entries so far, \d+/s, 3\d left", line) for line in said
+    )
+    assert re.search(r"has replayed \d+ entries, \d+/s", said[-1])
+
+
+def test_a_replay_that_is_quick_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    server = start(":alone")
+    ExRaft.write(server, ("put", "k", 1))
+    with caplog.at_level(logging.INFO, logger="exraft.server"):
+        crash(server)
+        assert ExRaft.read(server, "k", LIMIT) == 1
+    assert [each for each in caplog.records if "repla" in each.getMessage()] == []
 
 
 # Far behind.
