@@ -49,6 +49,8 @@ def is_forgotten(peer: Peer, store: str, kept: Collection[str]) -> bool:
             nobody lives here, and no store is kept, may be founded anew, as if for the first time:
             notebooks and tests do that all day.
     """
+    # Who comes back with the store that it had shows that its cluster is there still.
+    kept = {*kept, store}
     with _lock:
         _forget_all_but(kept)
         lost = [config.cluster for other, config in _past(peer) if other != store]

@@ -124,8 +124,14 @@ class RaftServer(Process):
             make_machine(spec.machine), decode(spec.init_arg), self._me, debug=spec.debug
         )
         store = self._store
-        if store.dirty:
-            store.sync()
+        # What a life before has left in memory is stored by this one, even if there was no room.
+        goes_on = store.dirty
+        without_room: DiskFull | None = None
+        if goes_on:
+            try:
+                store.sync()
+            except DiskFull as error:
+                without_room = error
         if not resumes:
             self._machine.restore_now(replica)
         replayed = store.commit_index
@@ -137,25 +143,21 @@ class RaftServer(Process):
             random.Random(),
             now,
             spec.founders,
-            resume=resumes,
+            resume=resumes and without_room is None,
             standby=tenure.standby,
         )
         self._machine.begin(raft, replica, replayed)
         self._snapshots.begin(raft)
         if tenure.standby and raft.standby:
-            logger.warning(
-                "%s starts with an empty store although a living cluster counts it as a member: it"
-                " waits. Take it in again with ExRaft.add_server(leader, %r), or stop all members"
-                " to found the cluster anew",
-                self._me,
-                self._me.name,
-            )
+            logger.warning("%s", tenure.advice)
         if not tenure.take_name(self.actor_ref):
             self.register(self._me.name)
         self._named = True
+        if without_room is not None:
+            self._run_out_of_room(without_room, now)
         # A lone server is candidate and leader before anyone looks: it starts as leader.
         self._settle(now, announce=False)
-        if self._room.full:
+        if self._room.full and not goes_on:
             raise self._room.refusal()
         replica.transition(raft.state)
 
@@ -351,7 +353,8 @@ class RaftServer(Process):
 
     def _run_out_of_room(self, error: DiskFull, now: float) -> None:
         self._room.has_run_out(error, self._raft, now)
-        self._machine.refuse_reads(self._room.refusal)
+        for call in self._machine.take_held():
+            self._room.refuse(call)
 
     # What the core wants done.
 
@@ -364,7 +367,12 @@ class RaftServer(Process):
         send = self._transport.send
         me = self._me
         while True:
-            raft.flush(now)
+            try:
+                raft.flush(now)
+            except DiskFull as error:
+                # A snapshot that is to be sent could not be opened.
+                self._run_out_of_room(error, now)
+                raft.flush(now)
             out = self._out = raft.take()
             for to, message in out.early:
                 send(me, to, message)
@@ -404,6 +412,8 @@ class RaftServer(Process):
             self._following.follow(raft.leader)
         if machine.reads:
             machine.answer_reads()
+            if room.full:
+                machine.refuse_reads(room.refusal)
 
     def _log_role(self, role: Role) -> None:
         level = logging.INFO if self._spec.debug else logging.DEBUG

@@ -128,9 +128,16 @@ class Snapshots:
         except BaseException as error:
             self._failed(error, index)
             return
-        self.next_index = self.next_size = machine.release_from = inf
+        # Before it starts: whoever gives this life up must find it.
         self._job = Taking(self._me, index, self._store.size, writer, sink, self._life.actor_inbox)
-        self._job.start()
+        try:
+            self._job.start()
+        except RuntimeError as error:  # There are no threads to be had.
+            self._job = None
+            sink.discard()
+            self._failed(error, index)
+            return
+        self.next_index = self.next_size = machine.release_from = inf
 
     def _judge(self, took: float, *, own: bool) -> None:
         if took <= self._heartbeat or self._warned:

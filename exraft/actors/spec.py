@@ -25,6 +25,7 @@ from exraft.names import Peer
 from exraft.raft import Options
 from exraft.storage import DiskStore, OsFiles
 from exraft.storage.memory import LentStore
+from exraft.storage.siblings import witness
 
 PATIENCE: Final = 5.0
 """Seconds that `terminate` is given, and side effects, if who stops a server does not say."""
@@ -137,6 +138,26 @@ class Estate:
             self.lives += 1
             return lent
 
+    def comes_too_late(self) -> str:
+        """What to tell if its log is empty although its cluster was founded; else nothing.
+
+        Directories beside it show that. Only where it was started with others: one by itself waits
+        or leads as it was told to.
+        """
+        spec = self.spec
+        if spec.data_dir is None or len(spec.founders) == 1:
+            return ""
+        shown = witness(spec.data_dir, spec.peer, self.store.store_id, spec.founders)
+        if shown is None:
+            return ""
+        other, path = shown
+        return (
+            f"{spec.peer} has an empty directory, and {other} in {path} belongs to a cluster that"
+            " exists already: it waits, and founds no other. If a majority of that cluster is left,"
+            f" take it in again with ExRaft.add_server(leader, {spec.peer.name!r}); if none is:"
+            f" python -m exraft recover {path}"
+        )
+
     def take_back(self, lent: LentStore | None) -> None:
         """A supervisor has ended, of which `lent` was the last hold.
 
@@ -160,6 +181,13 @@ def _make_directory(path: str) -> None:
         raise OptionError(f"data_dir={path!r}: this process may not write there")
 
 
+_ADVICE: Final = (
+    "{0} starts with an empty store although a living cluster counts it as a member: it waits. Take"
+    " it in again with ExRaft.add_server(leader, {0.name!r}), or stop all members to found the"
+    " cluster anew"
+)
+
+
 class Tenure:
     """The time of one supervisor of a server; what its lives leave to each other.
 
@@ -174,6 +202,7 @@ class Tenure:
         effects: the worker of the server's side effects.
         grace: seconds that these get to run out in the end.
         standby: whether the server is a stranger under the name of a member (rule 29).
+        advice: what to tell its operator then.
     """
 
     __slots__ = (
@@ -183,6 +212,7 @@ class Tenure:
         "_lock",
         "_opened",
         "_reservation",
+        "advice",
         "effects",
         "estate",
         "grace",
@@ -195,6 +225,7 @@ class Tenure:
         self.effects = Effects(estate.spec.peer.name)
         self.grace = PATIENCE
         self.standby = False
+        self.advice = ""
         self._reservation: Reservation | None = None
         """The server's name between two lives."""
         self._lock = Lock()
@@ -222,8 +253,14 @@ class Tenure:
                 )
             else:
                 estate.resumes = True
-            self._lent = estate.lend()
-            return self._lent
+            lent = estate.lend()
+            if self.standby:
+                self.advice = _ADVICE.format(estate.spec.peer)
+            elif self._lent is None and lent.last_index == 0:
+                self.advice = estate.comes_too_late()
+                self.standby = bool(self.advice)
+            self._lent = lent
+            return lent
 
     def keep_name(self, ref: pykka.ActorRef[Any]) -> None:
         """A life ends: its name is the next one's, if one may follow.

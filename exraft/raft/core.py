@@ -116,7 +116,8 @@ class Raft:
         self.foreign = 0
         """Messages of other clusters, dropped (rule 17)."""
         self._strangers: dict[Peer, str] = {}
-        self.durable_index = store.last_index
+        # Of a store that could not be synced, what is there may be lost yet.
+        self.durable_index = 0 if store.dirty else store.last_index
         self.out = Output()
         # The configurations in the log: those in force since, the last of them in force now. Below
         # them the founders', as if it stood at index 0 (rule 15).
@@ -335,12 +336,17 @@ class Raft:
 
     def halt(self, now: float) -> None:
         """Stop leading, and never campaign again: this server can't apply its log (rule 13)."""
+        self.now = now
         self.halted = True
-        self.pause(now)
+        self._step_down()
 
     def pause(self, now: float) -> None:
-        """Stop leading or campaigning: this server can't store anything for the time being."""
+        """Neither lead nor campaign, and follow nobody: this server can't store anything."""
         self.now = now
+        self._step_down()
+        self.leader = None
+
+    def _step_down(self) -> None:
         if self.state is not Role.FOLLOWER:
             self.become_follower(self.term, None)
 

@@ -88,7 +88,8 @@ class Store(Protocol):
     def dirty(self) -> bool:
         """Whether anything was written since the last `sync`, by this life or an earlier one.
 
-        A driver syncs before it makes a core of such a store: what is there counts as stored.
+        A driver syncs before it makes a core of such a store, if it can: then what is there counts
+        as stored.
         """
 
     def set_ballot(self, term: int, voted_for: Peer | None, leads: bool) -> None:

@@ -180,7 +180,7 @@ class LentDiskStore(LentStore):
     leaves everything as it was, to be tried again, or `StoreFailed`, which is for good.
     """
 
-    __slots__ = ("_health", "_kept", "_lock", "opened")
+    __slots__ = ("_health", "_kept", "opened")
 
     def __init__(
         self,
@@ -190,12 +190,11 @@ class LentDiskStore(LentStore):
         incarnation: int,
         before: LentDiskStore | None,
     ) -> None:
-        self._lock = lock
         self.opened = opened
         self._health = health
         self._kept = 0
         """Up to here the log is on the disk as it is here."""
-        super().__init__(opened.store_id, incarnation, before)
+        super().__init__(opened.store_id, incarnation, before, lock)
         if before is None:
             self._load()
         self.received = opened.snapshots.received

@@ -229,11 +229,23 @@ class OsLock:
             if not isinstance(error, BlockingIOError | PermissionError):
                 raise
             raise Held(left) from None
-        os.ftruncate(self._descriptor, 0)
-        os.write(self._descriptor, note.encode() + b"\n")
         _locks.add(self)
+        # The note is for people; that there is no room for it must not decide who holds what.
+        with suppress(OSError):
+            # In this order, so that whoever reads it meanwhile finds one.
+            said = note.encode() + b"\n"
+            os.write(self._descriptor, said)
+            os.ftruncate(self._descriptor, len(said))
 
     def close(self) -> None:
+        """Let go of it, and of the note."""
+        if self._descriptor >= 0:
+            with suppress(OSError):
+                os.ftruncate(self._descriptor, 0)
+        self.let_go()
+
+    def let_go(self) -> None:
+        """In a forked child, whose parent goes on holding it."""
         _locks.discard(self)
         if self._descriptor >= 0:
             os.close(self._descriptor)
@@ -262,7 +274,7 @@ def _let_go_in_child() -> None:
     # A lock of flock(2) belongs to the open file, which parent and child share: it would outlive
     # the parent in any child that does.
     for lock in list(_locks):
-        lock.close()
+        lock.let_go()
 
 
 if hasattr(os, "register_at_fork"):

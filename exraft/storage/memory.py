@@ -15,6 +15,7 @@ import zlib
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from operator import attrgetter
+from threading import Lock
 
 from exraft.names import Peer
 from exraft.raft.log import CONFIG, DamagedSnapshot, Entry, Mark
@@ -36,6 +37,8 @@ class MemoryStore:
         self.store_id = store_id or uuid.uuid4().hex[:16]
         self._lives = 0
         self._lent: LentStore | None = None
+        self._lock = Lock()
+        """Held while what can't be seen half done is done: not by one life while another begins."""
 
     def open(self) -> None:
         """A supervisor of the server begins; what is in memory is open as long as it lasts."""
@@ -45,12 +48,13 @@ class MemoryStore:
 
     def lend(self) -> LentStore:
         """Take the store back from the life before, and lend it to the next."""
-        before = self._lent
-        if before is not None:
-            before.fence()
-        self._lives += 1
-        self._lent = LentStore(self.store_id, self._lives, before)
-        return self._lent
+        with self._lock:
+            before = self._lent
+            if before is not None:
+                before.fence()
+            self._lives += 1
+            self._lent = LentStore(self.store_id, self._lives, before, self._lock)
+            return self._lent
 
     def peek(self) -> LentStore | None:
         """What the present life holds, to be looked at only; None before the first."""
@@ -71,6 +75,7 @@ class LentStore:
         "_configs",
         "_content",
         "_entries",
+        "_lock",
         "_runs",
         "base_index",
         "base_term",
@@ -88,7 +93,15 @@ class LentStore:
         "voted_for",
     )
 
-    def __init__(self, store_id: str, incarnation: int, before: LentStore | None) -> None:
+    def __init__(
+        self,
+        store_id: str,
+        incarnation: int,
+        before: LentStore | None,
+        lock: Lock | None = None,
+    ) -> None:
+        """`lock`: of the owner, who holds it meanwhile."""
+        self._lock = lock or Lock()
         self.fenced = False
         self.store_id = store_id
         self.incarnation = incarnation
@@ -142,11 +155,12 @@ class LentStore:
             raise Fenced
 
     def set_ballot(self, term: int, voted_for: Peer | None, leads: bool) -> None:
-        self._check()
-        self.term = term
-        self.voted_for = voted_for
-        self.leads = leads
-        self.dirty = True
+        with self._lock:
+            self._check()
+            self.term = term
+            self.voted_for = voted_for
+            self.leads = leads
+            self.dirty = True
 
     def set_commit(self, index: int) -> None:
         self._check()
@@ -234,7 +248,11 @@ class LentStore:
     # Snapshots.
 
     def cut(self, upto: int) -> None:
-        self._check()
+        with self._lock:
+            self._check()
+            self._cut(upto)
+
+    def _cut(self, upto: int) -> None:
         if self.snapshot is None or upto > self.snapshot.index:
             raise ValueError(f"no stored snapshot holds the entries up to {upto}")
         gone = upto - self.base_index
@@ -263,11 +281,12 @@ class LentStore:
 
     def adopt(self, sink: SnapshotSink) -> None:
         """Let a finished snapshot be the newest, unless a newer one was installed meanwhile."""
-        self._check()
         assert isinstance(sink, MemorySink)
-        if self.snapshot is None or sink.snapshot.index > self.snapshot.index:
-            self.snapshot = sink.snapshot
-            self._content = sink.content()
+        with self._lock:
+            self._check()
+            if self.snapshot is None or sink.snapshot.index > self.snapshot.index:
+                self.snapshot = sink.snapshot
+                self._content = sink.content()
 
     def receive(self, snapshot: Snapshot, offset: int, data: bytes) -> int:
         self._check()
@@ -288,8 +307,10 @@ class LentStore:
         snapshot, content = received[0], bytes(self._arriving)
         self.forget_received()
         check_whole(snapshot, len(content), zlib.crc32(content))
-        self._content = content
-        self._start_from(snapshot)
+        with self._lock:
+            self._check()
+            self._content = content
+            self._start_from(snapshot)
 
     def forget_received(self) -> None:
         self._check()

@@ -101,9 +101,10 @@ def open_directory(
         with health.opening(directory):
             # Of what can be seen, the process before may have failed to sync it.
             files.sync_directory(directory)
-            _clear(files, directory)
             identity = _identify(files, directory)
             if identity is None:
+                _clear(files, directory)
+                log.info("%s: a new directory, for %s", directory, peer)
                 identity = Identity(peer.name, peer.node, store_id or uuid.uuid4().hex[:16])
                 journal = Journal(files, directory, health, identity.store_id, segment_bytes)
                 journal.create()
@@ -113,6 +114,17 @@ def open_directory(
             snapshots.open()
             segments, replay = _read(files, directory, identity.store_id)
             state, entries = reconcile(directory, replay, snapshots.newest)
+            # All of it is verified: only now is anything changed.
+            _clear(files, directory)
+            snapshots.tidy()
+            log.info(
+                "%s: goes on in term %d with %d entries after %d, committed up to %d",
+                directory,
+                state.term,
+                len(entries),
+                state.base_index,
+                state.commit_index,
+            )
             journal = Journal(files, directory, health, identity.store_id, segment_bytes)
             journal.go_on(segments, replay.state.without_entries())
             _delete_leftovers(files, directory, segments[0].header.number)

@@ -228,7 +228,7 @@ class Snapshots:
         self._receiving: _Receiving | None = None
 
     def open(self) -> None:
-        """Verify the newest, and find what was on its way.
+        """Verify the newest.
 
         Raises:
             StoreDamaged, StoreMismatch: the newest is not what was written.
@@ -240,7 +240,12 @@ class Snapshots:
             if found:
                 self.newest = verify(self._files, join(self._directory, found[0]))
             self._older = found[1:]
+
+    def tidy(self) -> None:
+        """Forget what is older, and go on with what was on its way; raises as `open`."""
         self._forget_older()
+        with self._health.opening(self._directory):
+            names = self._files.names(self._directory)
         if RECEIVED in names:
             self._resume()
 

@@ -177,3 +177,15 @@ def test_one_that_was_given_up_says_nothing_more() -> None:
     store.fence()
     members.note(A, THREE, store)
     assert not is_forgotten(B, "another")
+
+
+def test_who_comes_back_with_its_store_shows_that_the_others_had_theirs() -> None:
+    two_recorded = Config((A, B, C), cluster="here", stores=((A, "a"), (B, "b")))
+    for peer, store in ((A, "a"), (B, "b"), (C, "c")):
+        note(peer, two_recorded, store)
+    for peer in (A, B, C):
+        members.ended(peer)
+    assert not is_forgotten(A, "a")
+    note(A, two_recorded, "a")
+    assert is_forgotten(C, "another store")
+    assert not is_forgotten(C, "c")

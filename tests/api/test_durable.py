@@ -18,6 +18,7 @@ from exraft import ActorRegistry, ExRaft, Peer, Role, maybe_applied
 from exraft.actors.spec import Estate
 from exraft.actors.transport import local
 from exraft.errors import (
+    CallTimeout,
     DiskFull,
     OptionError,
     ServerDown,
@@ -256,6 +257,27 @@ def test_one_that_was_stopped_comes_back_as_the_member_that_it_was(tmp_path: Pat
     assert ExRaft.read_dirty(follower, "k") == 1
 
 
+def test_where_most_directories_are_lost_the_usual_start_founds_no_other_cluster(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    start_cluster(data_dir=tmp_path)
+    write = ExRaft.client(RAFT).write
+    write(("put", "k", 1))
+    wait_until(lambda: agree([Peer(name) for name in RAFT]), "all have it")
+    for name in RAFT:
+        ExRaft.stop_server(name)
+    for name in RAFT[:2]:
+        shutil.rmtree(directory_of(str(tmp_path), Peer(name)))
+    for name in RAFT:
+        start(name, initial_config=RAFT, data_dir=tmp_path)
+    assert [ExRaft.status(name).standby for name in RAFT] == [True, True, False]
+    said = [each.getMessage() for each in caplog.records if "founds no other" in each.getMessage()]
+    assert len(said) == 2
+    assert "python -m exraft recover" in said[0]
+    with pytest.raises(CallTimeout):
+        write(("put", "k", 2), timeout=0.5)
+
+
 def test_where_all_were_stopped_servers_in_memory_found_a_cluster_of_their_own(
     tmp_path: Path,
 ) -> None:
@@ -433,6 +455,35 @@ def test_a_follower_without_room_is_deaf_and_comes_back() -> None:
     disk.capacity = None
     wait_until(lambda: agree([leader, follower, other]), "it has caught up")
     assert ExRaft.read_dirty(follower, "k") == 1
+
+
+def test_a_follower_without_room_names_no_leader_of_the_past() -> None:
+    disks = {name: simulated() for name in RAFT}
+    for name, disk in disks.items():
+        start_on(disk, name, initial_config=RAFT)
+    leader, follower, _ = leader_and_followers(RAFT)
+    disks[follower.name].capacity = 0
+    for n in range(50):
+        ExRaft.write(leader, ("put", n, bytes(500)), LIMIT)
+    wait_until(lambda: ExRaft.status(follower, LIMIT).storage_full, "it has no room")
+    assert ExRaft.leader(follower) is None
+    disks[follower.name].capacity = None
+    wait_until(lambda: ExRaft.leader(follower, LIMIT) == leader, "it follows again")
+
+
+def test_a_server_that_crashes_without_room_waits_for_it_in_its_next_life() -> None:
+    disk = simulated()
+    server = start_on(disk)
+    ExRaft.write(server, ("put", "first", 1))
+    fill_up(disk, server)
+    crash(server)
+    wait_until(lambda: ExRaft.status(server, LIMIT).restarts == 1, "it lives again")
+    assert ExRaft.status(server, LIMIT).storage_full
+    with pytest.raises(DiskFull):
+        ExRaft.write(server, ("put", "k", 1), LIMIT)
+    disk.capacity = None
+    wait_until(lambda: ExRaft.state(server, LIMIT) is Role.LEADER, "it leads")
+    assert ExRaft.read(server, "first") == 1
 
 
 def test_a_snapshot_without_room_fails_alone() -> None:

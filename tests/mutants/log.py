@@ -389,7 +389,7 @@ MUTANTS = [
         13,
         "a leader that can't apply its log leads on",
         Raft.halt,
-        "self.pause(now)",
+        "self._step_down()",
         "pass",
         (log.test_a_leader_that_cannot_apply_its_log_stops_leading,),
     ),

@@ -293,7 +293,7 @@ MUTANTS = [
     Mutant(
         24,
         "the log is cut where no snapshot holds it",
-        LentStore.cut,
+        LentStore._cut,
         "if self.snapshot is None or upto > self.snapshot.index:",
         "if False:",
         (snapshots.test_a_store_does_not_cut_what_no_snapshot_holds,),
@@ -301,7 +301,7 @@ MUTANTS = [
     Mutant(
         24,
         "the log is cut past the snapshot",
-        LentStore.cut,
+        LentStore._cut,
         " or upto > self.snapshot.index",
         "",
         (snapshots.test_a_store_does_not_cut_what_no_snapshot_holds,),
@@ -363,7 +363,7 @@ MUTANTS = [
     Mutant(
         24,
         "a cut log does not know the term before its first entry",
-        LentStore.cut,
+        LentStore._cut,
         "self.base_term = self.term_at(upto)",
         "pass",
         (
@@ -374,7 +374,7 @@ MUTANTS = [
     Mutant(
         24,
         "what was cut off is still counted",
-        LentStore.cut,
+        LentStore._cut,
         "self.size -= sum([len(entry.data) for entry in self._entries[:gone]])",
         "pass",
         (
@@ -385,7 +385,7 @@ MUTANTS = [
     Mutant(
         24,
         "one term too few is left by a cut",
-        LentStore.cut,
+        LentStore._cut,
         "del runs[:kept]",
         "pass",
         (snapshots.test_a_log_that_was_cut_is_the_end_of_the_whole_one,),
@@ -393,7 +393,7 @@ MUTANTS = [
     Mutant(
         24,
         "configurations that were cut off are found",
-        LentStore.cut,
+        LentStore._cut,
         "bisect_right(self._configs, upto)",
         "bisect_right(self._configs, upto) - 1",
         (snapshots.test_a_log_that_was_cut_is_the_end_of_the_whole_one,),

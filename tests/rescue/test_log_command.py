@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -210,7 +211,7 @@ def test_a_process_that_has_ended_holds_nothing(tmp_path: Path, terminal: Termin
     path = write_log(tmp_path)
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait(LIMIT)
-    here = (path / "lock").read_text().split()[3]
+    here = platform.node()
     (path / "lock").write_text(f"process {ended.pid} on {here} since yesterday\n")
     if sys.platform != "win32":
         assert "which has ended" in terminal.type("log", path).out

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import zlib
 from pathlib import Path
 
+import pytest
+
+from exraft.errors import DiskFull, StoreDamaged
 from exraft.names import Peer
 from exraft.raft import COMMAND, Config, Entry
 from exraft.raft.snapshot import Snapshot
 from exraft.storage import DiskStore, LentStore, OsFiles
+from exraft.storage.files import Held, OsFile
 from exraft.testing.disk import SimulatedFiles
 
 A = Peer(":a")
@@ -99,3 +104,71 @@ def test_what_is_written_again_at_an_opening_is_what_was_verified() -> None:
     owner.close()
     assert reads
     assert DiskStore("/data", A, files=files).lend().last_index == 9
+
+
+def test_a_note_for_which_there_is_no_room_decides_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(descriptor: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = str(tmp_path / "lock")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", no_room)
+        held = OsFiles().lock(path, "nobody reads this")
+    with pytest.raises(Held):
+        OsFiles().lock(path, "another")
+    held.close()
+    OsFiles().lock(path, "the next").close()
+
+
+def test_who_has_let_go_of_a_directory_is_not_named_any_more(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    held = OsFiles().lock(str(path), "a process")
+    assert path.read_text() == "a process\n"
+    held.close()
+    assert path.read_text() == ""
+
+
+def test_too_many_open_files_are_no_failing_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_many(*args: object) -> OsFile:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    owner = DiskStore(tmp_path, A)
+    store = filled(owner)
+    for index, method in enumerate(("create", "open", "sync_directory"), 3):
+        with monkeypatch.context() as patched:
+            patched.setattr(OsFiles, method, too_many)
+            with pytest.raises(DiskFull):
+                sink = store.begin_snapshot(Snapshot(index, 1, Config((A,)), 1, 1))
+                sink.write(CONTENT)
+                sink.finish()
+                store.adopt(sink)
+                store.open_snapshot().close()
+        assert not owner.failed
+    sink = store.begin_snapshot(Snapshot(6, 1, Config((A,)), 1, 1))
+    sink.write(CONTENT)
+    taken = sink.finish()
+    store.adopt(sink)
+    assert store.snapshot == taken
+    owner.close()
+
+
+def test_nothing_is_changed_about_a_directory_that_does_not_open(tmp_path: Path) -> None:
+    owner = DiskStore(tmp_path, A)
+    filled(owner)
+    owner.close()
+    here = Path(owner.path)
+    (here / "snapshot-3-1.7-1.part").write_bytes(b"a rest")
+    segment = here / "log-0000000001"
+    damaged = bytearray(segment.read_bytes())
+    damaged[damaged.index(b"exraft L") + 100] ^= 1
+    segment.write_bytes(damaged)
+    before = {path.name: path.read_bytes() for path in here.iterdir()}
+    with pytest.raises(StoreDamaged):
+        DiskStore(tmp_path, A).open()
+    assert {path.name: path.read_bytes() for path in here.iterdir() if path.name != "lock"} == {
+        name: data for name, data in before.items() if name != "lock"
+    }

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from exraft.names import Peer
-from exraft.raft import COMMAND, CONFIG, Entry, Mark
+from exraft.raft import COMMAND, CONFIG, Config, Entry, Mark, Snapshot
 from exraft.storage import Fenced, LentStore, MemoryStore
 
 A = Peer(":a")
@@ -200,3 +201,22 @@ def test_after_a_truncation_terms_begin_where_they_begin_now() -> None:
     store.truncate(2)
     store.append(entries(3))
     assert store.last_at_most(2, 1) == 1
+
+
+def test_a_cut_is_not_seen_half_done_by_the_next_life() -> None:
+    owner = MemoryStore()
+    store = owner.lend()
+    store.append([Entry(1, COMMAND, b"x")] * 9)
+    sink = store.begin_snapshot(Snapshot(9, 1, Config((A,)), 1, 1))
+    sink.finish()
+    store.adopt(sink)
+    seen = []
+
+    class Watching(list[Entry]):
+        def __delitem__(self, place: Any) -> None:
+            seen.append(owner._lock.locked())
+            super().__delitem__(place)
+
+    store._entries = Watching(store._entries)
+    store.cut(5)
+    assert seen == [True]
