@@ -288,8 +288,8 @@ class ForeignServer(ExRaftError):
     word = "foreign_server"
     says = (
         "the new server has entries of another cluster:"
-        " stop it, delete its directory if it has one and nobody needs it, start it with min_majority=2"
-        " so that it waits to be added, then add it again"
+        " stop it, delete its directory if it has one and nobody needs it,"
+        " start it with min_majority=2 so that it waits to be added, then add it again"
     )
 
 

@@ -253,13 +253,13 @@ class Tenure:
                 )
             else:
                 estate.resumes = True
-            lent = estate.lend()
+            first = self._lent is None
+            lent = self._lent = estate.lend()
             if self.standby:
                 self.advice = _ADVICE.format(estate.spec.peer)
-            elif self._lent is None and lent.last_index == 0:
+            elif first and lent.last_index == 0:
                 self.advice = estate.comes_too_late()
                 self.standby = bool(self.advice)
-            self._lent = lent
             return lent
 
     def keep_name(self, ref: pykka.ActorRef[Any]) -> None:

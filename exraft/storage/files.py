@@ -93,6 +93,10 @@ class OsFiles:
     failed: dict[str, str] = {}  # noqa: RUF012  a process has one view of a disk
     """Of the whole process: what one store was told of a disk is true for every other."""
 
+    def __init__(self) -> None:
+        self._locks: dict[str, OsLock] = {}
+        """By directory."""
+
     def real(self, path: str) -> str:
         return os.path.realpath(path)
 
@@ -125,18 +129,20 @@ class OsFiles:
     def sync_directory(self, path: str) -> None:
         if sys.platform == "win32":
             return  # NTFS keeps a journal of names, and gives no other hold on it.
+        held = self._locks.get(path)
+        if held is not None and held.directory >= 0:
+            # Nothing need be opened, which may fail when a name was given already.
+            _sync_names(held.directory)
+            return
         descriptor = os.open(path, os.O_RDONLY)
         try:
-            # Not fdatasync, which on older kernels passes over names that do not change its size.
-            if sys.platform == "darwin":
-                _sync(descriptor)
-            else:
-                os.fsync(descriptor)
+            _sync_names(descriptor)
         finally:
             os.close(descriptor)
 
     def lock(self, path: str, note: str) -> OsLock:
-        return OsLock(path, note)
+        lock = self._locks[os.path.dirname(path)] = OsLock(path, note)
+        return lock
 
     def beside(self, work: Callable[[], None]) -> Callable[[], None]:
         thread = threading.Thread(target=work, name="exraft-storage", daemon=True)
@@ -216,8 +222,20 @@ else:
         os.fdatasync(descriptor)
 
 
+def _sync_names(descriptor: int) -> None:
+    if sys.platform == "darwin":
+        _sync(descriptor)
+    else:
+        # Not fdatasync, which on older kernels passes over names that do not change its size.
+        os.fsync(descriptor)
+
+
 class OsLock:
-    """A lock that ends with the process at the latest, and is not inherited by a forked child."""
+    """A lock that ends with the process at the latest, and is not inherited by a forked child.
+
+    Attributes:
+        directory: the descriptor of the directory that it is in; -1 where there is none.
+    """
 
     def __init__(self, path: str, note: str) -> None:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -229,7 +247,14 @@ class OsLock:
             if not isinstance(error, BlockingIOError | PermissionError):
                 raise
             raise Held(left) from None
+        self.directory = -1
         _locks.add(self)
+        if sys.platform != "win32":
+            try:
+                self.directory = os.open(os.path.dirname(path), os.O_RDONLY)
+            except BaseException:
+                self.let_go()
+                raise
         # The note is for people; that there is no room for it must not decide who holds what.
         with suppress(OSError):
             # In this order, so that whoever reads it meanwhile finds one.
@@ -250,6 +275,9 @@ class OsLock:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+        if self.directory >= 0:
+            os.close(self.directory)
+            self.directory = -1
 
 
 if sys.platform == "win32":

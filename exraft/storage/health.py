@@ -19,12 +19,12 @@ from types import TracebackType
 from exraft.errors import DiskFull, StorageError, StoreFailed
 from exraft.storage.files import Files
 
-_NOT_OPENED = frozenset((errno.EMFILE, errno.ENFILE))
-"""The process, or the machine, has too many files open: whatever was to be done was not begun."""
-
-NO_ROOM = _NOT_OPENED | frozenset(
-    getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name)
+NO_ROOM = frozenset(
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EMFILE", "ENFILE")
+    if hasattr(errno, name)
 )
+"""The last two: there are too many open files, so what was to be written was not even begun."""
 
 _BROKEN = frozenset(
     getattr(errno, name) for name in ("EIO", "EUCLEAN", "ENXIO", "ENODEV") if hasattr(errno, name)
@@ -62,20 +62,13 @@ class Health:
         """Around what must not fail at all.
 
         Raises:
-            DiskFull: what was to be synced could not even be opened.
             StoreFailed: it did.
         """
-        return _Around(path, self._could_not_sync)
-
-    def _could_not_sync(self, path: str, error: OSError) -> StorageError:
-        no_room = error.errno in _NOT_OPENED
-        return self._no_room(path, error) if no_room else self._fail(path, error)
+        return _Around(path, self._fail)
 
     def _could_not_write(self, path: str, error: OSError) -> StorageError:
-        no_room = error.errno in NO_ROOM
-        return self._no_room(path, error) if no_room else self._fail(path, error)
-
-    def _no_room(self, path: str, error: OSError) -> DiskFull:
+        if error.errno not in NO_ROOM:
+            return self._fail(path, error)
         return DiskFull(
             path,
             f"there is no room for what must be stored ({error.strerror}): make room,"

@@ -36,7 +36,7 @@ from exraft.storage.records import (
     seal,
 )
 
-SEGMENT_BYTES = 64 << 20
+SEGMENT_BYTES = 16 << 20
 """Of the largest segments, unless a single record takes more."""
 
 FIRST_BYTES = 1 << 20

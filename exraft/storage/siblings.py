@@ -47,19 +47,20 @@ def witness(
 
 
 def _siblings(data_dir: str, peer: Peer) -> Iterator[Image]:
-    for entry in sorted(os.scandir(data_dir), key=lambda entry: entry.name):
-        if not os.path.exists(os.path.join(entry.path, IDENTITY)):
+    for name in sorted(os.listdir(data_dir)):
+        path = os.path.join(data_dir, name)
+        if not os.path.exists(os.path.join(path, IDENTITY)):
             continue
         try:
-            image = read_image(entry.path)
-        except StorageError as error:
+            image = read_image(path)
+        except (StorageError, OSError) as error:
             log.warning("what is beside the empty directory of %s can't be read: %s", peer, error)
             continue
         # Copies that were put aside are nobody's.
         if (
             image.identity is not None
             and image.identity.peer != peer
-            and directory_of(data_dir, image.identity.peer) == entry.path
+            and directory_of(data_dir, image.identity.peer) == path
         ):
             yield image
 

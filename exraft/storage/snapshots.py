@@ -115,13 +115,14 @@ class DiskReader:
     def __init__(self, files: Files, path: str, health: Health) -> None:
         self._path = path
         self._health = health
-        with health.syncing(path):
+        with health.writing(path):
             self._file = files.open(path)
-            try:
+        try:
+            with health.syncing(path):
                 self._start, self.snapshot = read_header(self._file, path)
-            except BaseException:
-                self._file.close()
-                raise
+        except BaseException:
+            self._file.close()
+            raise
 
     def read(self, offset: int, size: int) -> bytes:
         """At most `size` bytes from `offset` on; fewer only at the end."""
