@@ -113,7 +113,10 @@ class Snapshots:
             StoreFailed: this server can't go on.
         """
         machine = self._machine
-        if self._job is not None or machine.restoring is not None:
+        if self._job is not None:
+            self._look_at(self._job)
+            return
+        if machine.restoring is not None:
             return
         assert machine.replica is not None
         index = machine.applied
@@ -137,7 +140,21 @@ class Snapshots:
             sink.discard()
             self._failed(error, index)
             return
-        self.next_index = self.next_size = machine.release_from = inf
+        self._count_from(index, self._store.size)
+
+    def _look_at(self, job: Taking) -> None:
+        """Say so if the next one is due already, and this one is still being written."""
+        machine = self._machine
+        if machine.applied < self.next_index and self._store.size < self.next_size:
+            return
+        logger.warning(
+            "%s has been writing the snapshot of index %d for %.1f s, and its log grows meanwhile:"
+            " does the writer hang, or is snapshot_every too small for it?",
+            self._me,
+            job.index,
+            monotonic() - job.begun,
+        )
+        self._count_from(machine.applied, self._store.size)
 
     def _judge(self, took: float, *, own: bool) -> None:
         if took <= self._heartbeat or self._warned:

@@ -251,6 +251,18 @@ def test_a_server_goes_on_while_a_snapshot_is_written() -> None:
         assert not ExRaft.status(server).snapshotting
 
 
+def test_a_writer_that_takes_longer_than_the_next_snapshot_is_away_is_reported(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with writing(snapshot_every=10) as (server, gate, _, call):
+        add(server, 8)
+        assert "does the writer hang" not in caplog.text
+        add(server, 5)
+        assert caplog.text.count("does the writer hang") == 1
+        gate.open()
+        call.get(timeout=LIMIT)
+
+
 def test_a_snapshot_holds_what_was_captured_and_not_what_came_after() -> None:
     with writing(keep_entries=0) as (server, gate, journal, call):
         add(server, 5)
