@@ -158,9 +158,8 @@ class StateMachine(ABC):
         Not required where the writer pickles the state, as the default one does. Called when a
         server starts with a snapshot, after `init`, and when its leader has sent it one, as its own
         log is too far behind: then beside its thread, and the state that it returns takes the place
-        of the one before. Raising
-        refuses the start, or crashes the server. `file` is read from its start on, and is not to
-        be used after the return.
+        of the one before. Raising refuses the start, or crashes the server. `file` is read from its
+        start on, and is not to be used after the return.
         """
         return pickle.load(file)
 
