@@ -71,8 +71,8 @@ class Health:
             return self._fail(path, error)
         return DiskFull(
             path,
-            f"there is no room for what must be stored ({error.strerror}): make room,"
-            " and the server goes on by itself",
+            f"there is no room for what must be stored ({error.strerror}): make room. A server that"
+            " runs goes on by itself then, whatever was to begin is to be begun again",
         )
 
     def opening(self, path: str) -> _Around:
