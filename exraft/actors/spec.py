@@ -155,7 +155,7 @@ class Estate:
             f"{spec.peer} has an empty directory, and {other} in {path} belongs to a cluster that"
             " exists already: it waits, and founds no other. If a majority of that cluster is left,"
             f" take it in again with ExRaft.add_server(leader, {spec.peer.name!r}); if none is:"
-            f" python -m exraft recover {path}"
+            f" python -m exraft recover {path} --members {other.name}"
         )
 
     def take_back(self, lent: LentStore | None) -> None:
