@@ -20,13 +20,16 @@ CODE := exraft benchmarks examples tests
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo shell test check bench simulate mutants fuzz stress soak clean
+.PHONY: help demo cluster shell test check bench simulate mutants fuzz stress soak clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.package ## watch a cluster elect, replicate, crash and recover
 	@$(PY) -m exraft demo
+
+cluster: $(VENV)/.package ## watch three processes be a cluster, one of them killed
+	@$(PY) -m exraft cluster
 
 shell: $(VENV)/.package ## type at a cluster of three servers
 	@$(PY) -m exraft shell
@@ -78,7 +81,7 @@ $(VENV)/.made:
 
 $(VENV)/.package: $(VENV)/.made setup.cfg pyproject.toml
 	@echo "installing exraft"
-	@$(PIP) --editable .
+	@$(PIP) --editable '.[nodes]'
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.package

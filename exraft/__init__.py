@@ -12,6 +12,7 @@ from exraft.actors.status import PeerStatus, Status
 from exraft.api import ExRaft
 from exraft.child_spec import ChildSpec
 from exraft.client import Client
+from exraft.distribution import connect, node_status, start_node, stop_node
 from exraft.errors import ExRaftError, maybe_applied
 from exraft.machine import NOREPLY, RELEASE_CURSOR, StateMachine
 from exraft.names import Peer, Role, node
@@ -31,8 +32,12 @@ __all__ = [
     "Role",
     "StateMachine",
     "Status",
+    "connect",
     "maybe_applied",
     "node",
+    "node_status",
+    "start_node",
+    "stop_node",
 ]
 
 

@@ -25,23 +25,20 @@ from exraft.actors.calls import (
     Transfer,
     TriggerElection,
 )
-from exraft.actors.effects import current_worker
-from exraft.actors.registry import ActorRegistry
-from exraft.actors.spec import Estate, supervisor_name
+from exraft.actors.spec import Estate
 from exraft.actors.status import Status
 from exraft.actors.transport import local
-from exraft.calling import call, local_peer, send_write
+from exraft.calling import call, peer_of, send_write, stop_here
 from exraft.child_spec import ChildSpec
 from exraft.client import Client
 from exraft.codec import own_copy
 from exraft.describe import describe_context, describe_log
-from exraft.errors import SelfCall, ServerNotFound
 from exraft.limits import check_timeout
 from exraft.machine import MachineFactory, StateMachine
-from exraft.names import Peer, Role, Server, as_peer, node
-from exraft.options import StartOptions, make_spec
+from exraft.names import LOCAL_NODE, Peer, Role, Server, as_peer, node
+from exraft.options import StartOptions, make_spec, unreachable
 from exraft.storage import DiskStore, MemoryStore
-from exraft.supervision import SupervisorNotFound, raft
+from exraft.supervision import raft
 from exraft.supervision.nesting import checks
 
 _EMPTY: Any = []
@@ -139,19 +136,13 @@ class ExRaft:
             CallTimeout: it has not ended within `timeout` seconds; it will all the same.
         """
         check_timeout(timeout)
-        peer = local_peer(server)
-        if current_worker() == peer.name:
-            raise SelfCall(
-                "a side effect can't stop its own server, which waits for its side effects:"
-                " let it tell another thread to"
-            )
-        supervisor = ActorRegistry.get_by_name(supervisor_name(peer.name))
-        if supervisor is None:
-            raise ServerNotFound(peer)
-        try:
-            raft.stop(supervisor, peer, reason, timeout)
-        except SupervisorNotFound:
-            raise ServerNotFound(peer) from None
+        peer = peer_of(server)
+        if peer.node == node():
+            stop_here(peer, reason, timeout)
+        else:
+            from exraft.distribution import stop_there
+
+            stop_there(peer, reason, timeout)
 
     @staticmethod
     def await_leader(server: Server, timeout: float | None = 60.0) -> Peer:
@@ -309,9 +300,15 @@ class ExRaft:
         from exraft.rescue.backup import write_backup
 
         ExRaft.snapshot(server, timeout)
-        reader = call(server, Ask(Reply(), "snapshot"), timeout)
+        peer = peer_of(server)
+        if peer.node == node():
+            reader = call(peer, Ask(Reply(), "snapshot"), timeout)
+        else:
+            from exraft.distribution import open_snapshot
+
+            reader = open_snapshot(peer, timeout)
         try:
-            return write_backup(path, as_peer(server), reader, overwrite=overwrite)
+            return write_backup(path, peer, reader, overwrite=overwrite)
         finally:
             if reader is not None:
                 reader.close()
@@ -342,8 +339,10 @@ class ExRaft:
 
 def _change(server: Server, other: Server, timeout: float | None, *, add: bool) -> None:
     peer = as_peer(other)
-    if add and not local.reaches(peer.node):
-        raise ValueError(f"{peer.name} is on {peer.node}, an unknown node; this one is {node()}")
+    if add and as_peer(server).node != node() and peer.node == LOCAL_NODE:
+        raise ValueError(f"{peer} is to be added on another node: say on which it is itself")
+    if add and as_peer(server).node == node() and not local.reaches(peer.node):
+        raise ValueError(f"{peer}: {unreachable(peer.node)}")
     check_timeout(timeout)
     # A little less than the caller waits, so that it hears why before it gives up.
     patience = float("inf") if timeout is None else timeout - min(0.1 * timeout, 0.25)

@@ -15,7 +15,7 @@ import pykka
 
 from exraft.actors.calls import AwaitLeader, Read, Reply, Write, WriteReply
 from exraft.actors.server import current_server
-from exraft.calling import deliver, encode_for, local_peer
+from exraft.calling import deliver, encode_for, peer_of
 from exraft.codec import own_copy
 from exraft.errors import (
     CallTimeout,
@@ -61,7 +61,7 @@ class Client:
     def __init__(self, servers: Iterable[Server]) -> None:
         if isinstance(servers, str | Peer):
             raise ValueError(f"a client takes a list of servers, such as [{servers!r}]")
-        self._servers = [local_peer(server) for server in servers]
+        self._servers = [peer_of(server) for server in servers]
         if not self._servers:
             raise ValueError("a client needs at least one server to ask")
         self._leader = self._servers[0]

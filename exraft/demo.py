@@ -6,19 +6,17 @@ user could not use, but for the crash on purpose. Must not know how any of it wo
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any
 
 import pykka
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from exraft.actors.calls import Crash
 from exraft.actors.ending import send
@@ -28,7 +26,8 @@ from exraft.actors.status import Status
 from exraft.api import ExRaft
 from exraft.errors import ExRaftError, Redirect, ServerNotFound, maybe_applied
 from exraft.machine import StateMachine, WriteResult
-from exraft.names import Peer, Role, as_peer
+from exraft.names import Peer, Role, Server, as_peer
+from exraft.story import Story, Unexpected, console_and_pause, literal, milliseconds
 from exraft.supervision import ChildSpec, Node, Supervisor, print_tree, tree
 
 FOUNDERS = (":raft1", ":raft2", ":raft3")
@@ -39,12 +38,9 @@ STOCK = (":stock1", ":stock2", ":stock3")
 WRITERS = 8
 WRITES = 250
 """Writes of each writer while the leader crashes."""
-READING_PAUSE = 0.4
-"""Seconds between two steps, on a terminal."""
 PATIENCE = 10.0
 """Seconds that a call of the story may take; most take less than a millisecond."""
 
-Value = TypeVar("Value")
 State = dict[str, tuple[str, int]]
 
 
@@ -78,15 +74,9 @@ class Mailer(pykka.ThreadingActor):
         raise ValueError(f"{message!r} is no letter")
 
 
-class Unexpected(Exception):
-    """The story took another turn than it should have."""
-
-
 def main(*, fast: bool = False) -> int:
     """Tell the story on standard output; return the exit status."""
-    console = Console(highlight=False, soft_wrap=True)
-    pause = READING_PAUSE if console.is_terminal and not fast else 0.0
-    return 0 if tell(console, pause) else 1
+    return 0 if tell(*console_and_pause(fast=fast)) else 1
 
 
 def tell(console: Console, pause: float = 0.0, **options: Any) -> bool:
@@ -97,8 +87,7 @@ def tell(console: Console, pause: float = 0.0, **options: Any) -> bool:
         pause: seconds between two steps.
         options: for `ExRaft.start_server`, beside what the story itself needs.
     """
-    began = perf_counter()
-    story = _Story(console, pause)
+    story = Story(console, pause)
     with log_lines(lambda line: story.aside(line, "yellow")):
         try:
             _tell(story, options)
@@ -109,16 +98,10 @@ def tell(console: Console, pause: float = 0.0, **options: Any) -> bool:
             shop = ActorRegistry.get_by_name(SHOP)
             if shop is not None:
                 shop.stop()
-    seconds = perf_counter() - began
-    console.print()
-    if story.failed:
-        console.print(f"{story.failed} of {story.checked} checks FAILED, {seconds:.1f} s")
-    else:
-        console.print(f"All {story.checked} checks held, {seconds:.1f} s.")
-    return not story.failed
+    return story.end()
 
 
-def _tell(story: _Story, options: dict[str, Any]) -> None:
+def _tell(story: Story, options: dict[str, Any]) -> None:
     story.step("Three servers start, each under a supervisor of its own")
     founding = {"initial_config": list(FOUNDERS), **options}
     for name in FOUNDERS:
@@ -130,7 +113,7 @@ def _tell(story: _Story, options: dict[str, Any]) -> None:
         wait_until(lambda: {ExRaft.leader(name) for name in FOUNDERS} == {leader}),
         f"all three follow {leader}",
     )
-    story.table(FOUNDERS)
+    story.console.print(servers_table(FOUNDERS))
 
     story.step("A write is logged, copied to a majority, applied, and answered")
     story.call(ExRaft.write, leader, ("put", "colour", "blue"))
@@ -161,7 +144,7 @@ def _tell(story: _Story, options: dict[str, Any]) -> None:
     before = perf_counter()
     story.call(ExRaft.stop_server, leader)
     story.call(client.write, ("put", "colour", "green"), timeout=PATIENCE)
-    story.aside(f"{_milliseconds(perf_counter() - before)} from the stop to the next answer")
+    story.aside(f"{milliseconds(perf_counter() - before)} from the stop to the next answer")
     successor = story.call(ExRaft.await_leader, rest[0])
     story.check(successor.name in rest, f"{successor} leads in its place")
 
@@ -182,16 +165,16 @@ def _tell(story: _Story, options: dict[str, Any]) -> None:
         story.call(ExRaft.read_dirty, rest[-1], "colour") == ("white", 4),
         "the colour was written four times, and the last one stands",
     )
-    story.table(rest)
+    story.console.print(servers_table(rest))
 
     story.step("Servers stand in a tree beside other actors: what crashes is started again")
     _crash_in_a_tree(story, options)
 
 
-def _crash_in_mid_traffic(story: _Story, leader: Peer, everyone: tuple[str, ...]) -> None:
+def _crash_in_mid_traffic(story: Story, leader: Peer, everyone: tuple[str, ...]) -> None:
     traffic = Traffic(everyone)
     restarts = ExRaft.status(leader).restarts
-    story.show(f"client = ExRaft.client({_literal(list(everyone))})")
+    story.show(f"client = ExRaft.client({literal(list(everyone))})")
     story.show(f'client.write(("put", key, value))    # {WRITERS} threads, {WRITES} keys each')
     began = perf_counter()
     traffic.start()
@@ -199,14 +182,14 @@ def _crash_in_mid_traffic(story: _Story, leader: Peer, everyone: tuple[str, ...]
         raise Unexpected("the writers are stuck")
     crashed = perf_counter()
     crash(leader.name)
-    story.show(f"crash({_literal(leader)})    # an exception in its loop, in the midst of it")
+    story.show(f"crash({literal(leader)})    # an exception in its loop, in the midst of it")
     ExRaft.client(everyone).write(("put", "colour", "grey"), timeout=PATIENCE)
     recovered = perf_counter() - crashed
     traffic.join()
     seconds = perf_counter() - began
     total = WRITERS * WRITES
     acknowledged = len(traffic.acknowledged)
-    story.aside(f"{_milliseconds(recovered)} from the crash to the next answer")
+    story.aside(f"{milliseconds(recovered)} from the crash to the next answer")
     story.aside(f"{total} writes in {seconds:.2f} s, of which {acknowledged} were acknowledged")
     story.check(not traffic.errors, "no writer gave up" + "".join(map(_line, traffic.errors)))
     story.check(
@@ -224,26 +207,26 @@ def _crash_in_mid_traffic(story: _Story, leader: Peer, everyone: tuple[str, ...]
         f"{len(unsure)} failed with ServerDown, maybe applied: {sum(unsure)} were, none twice",
     )
     story.check(not traffic.refused & state.keys(), "none is there that surely was not applied")
-    story.table(everyone)
+    story.console.print(servers_table(everyone))
 
 
-def _crash_in_a_tree(story: _Story, options: dict[str, Any]) -> None:
+def _crash_in_a_tree(story: Story, options: dict[str, Any]) -> None:
     founding = {"initial_config": list(STOCK), **options}
     stock = [KeyValueStore.child_spec(name=name, **founding) for name in STOCK]
-    story.show(f"names = {_literal(list(STOCK))}")
+    story.show(f"names = {literal(list(STOCK))}")
     story.show("stock = [KeyValueStore.child_spec(name=n, initial_config=names) for n in names]")
     mailer = ChildSpec(id="mailer", start=(Mailer, (), {}))
     story.show('mailer = ChildSpec(id="mailer", start=(Mailer, (), {}))    # a plain Pykka actor')
     Supervisor.start([Supervisor.child_spec(stock, id="stock"), mailer], name=SHOP)
     story.show('children = [Supervisor.child_spec(stock, id="stock"), mailer]')
-    story.show(f"Supervisor.start(children, name={_literal(SHOP)})")
+    story.show(f"Supervisor.start(children, name={literal(SHOP)})")
     leader = story.call(ExRaft.await_leader, STOCK[0])
     client = ExRaft.client(STOCK)
     story.call(client.write, ("put", "pears", "twelve"), timeout=PATIENCE)
 
     before = list(_everyone(tree(SHOP, PATIENCE)))
     crash(leader.name)
-    story.show(f"crash({_literal(leader)})")
+    story.show(f"crash({literal(leader)})")
     postman = next(node.ref for node in before if node.id == mailer.id)
     assert postman is not None
     postman.tell("a parcel")
@@ -261,8 +244,8 @@ def _crash_in_a_tree(story: _Story, options: dict[str, Any]) -> None:
         story.call(client.read, "pears", timeout=PATIENCE) == ("twelve", 1),
         "nothing was lost",
     )
-    story.show(f"print_tree({_literal(SHOP)})")
-    story.tree(SHOP)
+    story.show(f"print_tree({literal(SHOP)})")
+    print_tree(SHOP, story.console, timeout=PATIENCE)
     story.call(Supervisor.stop, SHOP)
     left = [name for name in ActorRegistry.names() if name in (SHOP, *STOCK)]
     story.check(not left, "whoever hung in the tree has stopped with it")
@@ -347,23 +330,24 @@ def stop_all(names: Iterable[str]) -> None:
             supervisor.stop()
 
 
-def status_of(name: str) -> Status | None:
-    """The status of a server, or None if it does not run."""
+def status_of(server: Server) -> Status | None:
+    """The status of a server, or None if it does not run, or can't be reached."""
     try:
-        return ExRaft.status(name)
+        return ExRaft.status(server, PATIENCE)
     except ServerNotFound:
         return None
 
 
-def servers_table(names: Iterable[str]) -> Table:
+def servers_table(servers: Iterable[Server]) -> Table:
     """A row a server: its role, its term, how far its log is, how often it was restarted."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("server")
     table.add_column("role")
     for heading in ("term", "in the log", "committed", "applied", "restarts"):
         table.add_column(heading, justify="right")
-    for name in names:
-        status = status_of(name)
+    for server in servers:
+        name = as_peer(server).name
+        status = status_of(server)
         if status is None:
             table.add_row(name, "stopped", style="dim")
             continue
@@ -426,105 +410,11 @@ class _Lines(logging.Handler):
             self._show(f"log: {record.getMessage()}")
 
 
-# How it is told.
-
-
-class _Story:
-    """Shows steps, calls and checks, and keeps count of the checks."""
-
-    def __init__(self, console: Console, pause: float) -> None:
-        self._console = console
-        self._pause = pause
-        self._step = 0
-        self.checked = 0
-        self.failed = 0
-
-    def step(self, title: str) -> None:
-        if self._step:
-            threading.Event().wait(self._pause)
-        self._step += 1
-        self._print("")
-        self._print(f"{self._step:>2}  {title}", "bold cyan")
-
-    def call(self, function: Callable[..., Value], *args: Any, **options: Any) -> Value:
-        """Make a call; show it as one would type it, what it returned and how long it took."""
-        self.show(_as_typed(function, args, options))
-        began = perf_counter()
-        result = function(*args, **options)
-        self._answer(_returned(result), perf_counter() - began)
-        return result
-
-    def refused(self, function: Callable[..., Any], *args: Any) -> ExRaftError:
-        """Make a call that is to fail; show and return the error."""
-        self.show(_as_typed(function, args, {}))
-        began = perf_counter()
-        try:
-            result = function(*args)
-        except ExRaftError as error:
-            self._answer(f"raises {type(error).__name__}: {error}", perf_counter() - began)
-            return error
-        raise Unexpected(f"{_as_typed(function, args, {})} returned {result!r}")
-
-    def show(self, code: str) -> None:
-        self._print(f"    >>> {code}")
-
-    def aside(self, text: str, style: str = "dim") -> None:
-        self._print(f"        {text}", style)
-
-    def check(self, holds: bool, what: str) -> None:
-        self.checked += 1
-        self.failed += not holds
-        self._print(f"    {'ok' if holds else 'FAILED'}: {what}", "green" if holds else "bold red")
-
-    def table(self, names: Iterable[str]) -> None:
-        self._console.print(servers_table(names))
-
-    def tree(self, name: str) -> None:
-        print_tree(name, self._console, timeout=PATIENCE)
-
-    def _answer(self, text: str, seconds: float) -> None:
-        self._print(f"        {text}  ({_milliseconds(seconds)})", "dim")
-
-    def _print(self, text: str, style: str = "") -> None:
-        self._console.print(Text(text, style))
-
-
-def _as_typed(function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> str:
-    name = function.__qualname__
-    if hasattr(function, "__self__"):
-        name = name[0].lower() + name[1:]
-    typed = [*map(_literal, args), *(f"{key}={_literal(each)}" for key, each in options.items())]
-    return f"{name}({', '.join(typed)})"
-
-
-def _literal(value: Any) -> str:
-    """As one would type it: a peer by its name alone, text in double quotes."""
-    if isinstance(value, Peer):
-        return _literal(value.name)
-    if isinstance(value, str):
-        return json.dumps(value)
-    if isinstance(value, tuple):
-        return f"({', '.join(map(_literal, value))})"
-    if isinstance(value, list):
-        return f"[{', '.join(map(_literal, value))}]"
-    return value.__name__ if isinstance(value, type) else repr(value)
-
-
-def _returned(result: Any) -> str:
-    if result is None:
-        return "done"
-    return "started" if hasattr(result, "actor_urn") else f"returns {_literal(result)}"
-
-
-def _milliseconds(seconds: float) -> str:
-    return f"{seconds * 1000:.1f} ms"
-
-
 def _line(error: Exception) -> str:
     return f"; {type(error).__name__}: {error}"
 
 
-def _compare(story: _Story, names: tuple[str, ...], what: str) -> State:
+def _compare(story: Story, names: tuple[str, ...], what: str) -> State:
     """Check that all replicas hold the same, once they have all applied what any has committed."""
     upto = max(ExRaft.status(name).commit_index for name in names)
     wait_until(lambda: all(ExRaft.status(name).applied_index >= upto for name in names))

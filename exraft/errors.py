@@ -332,6 +332,32 @@ class ServerNotFound(ExRaftError, LookupError, pykka.ActorDeadError):
         self.server = server
 
 
+class NodeUnreachable(ServerNotFound):
+    """The server is on a node that can't be reached (reason `("nodedown", node)`, as in OTP).
+
+    Attributes:
+        node: its name, `host:port`.
+        why: what stands in the way, in words.
+    """
+
+    word = "nodedown"
+    node: str
+    why: str
+
+    def __init__(
+        self, server: object, node: str, why: str, *, maybe_applied: bool | None = None
+    ) -> None:
+        ExRaftError.__init__(
+            self,
+            f"the node {node} of {server} can't be reached: {why}",
+            reason=(self.word, node),
+            maybe_applied=maybe_applied,
+        )
+        self.server = server
+        self.node = node
+        self.why = why
+
+
 class ServerDown(ExRaftError, pykka.ActorDeadError):
     """The server died while the call waited (reason `("down", why)`).
 
@@ -475,6 +501,16 @@ class AlreadyStarted(ExRaftError):
 
     def _portable(self) -> dict[str, Any]:
         return super()._portable() | {"ref": None, "reason": (self.word, None)}
+
+
+class NodeError(ExRaftError):
+    """This process's node can't be started, stopped or used as it was asked for.
+
+    The reason is `"node"`; the message says what to do.
+    """
+
+    word = "node"
+    says = "the node can't be started, stopped or used so"
 
 
 class StorageError(ExRaftError):

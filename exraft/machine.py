@@ -7,7 +7,6 @@ Must not know who calls them, nor logs, terms or threads.
 from __future__ import annotations
 
 import inspect
-import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,7 +15,7 @@ from pkgutil import resolve_name
 from typing import Any, BinaryIO, Final, TypeAlias
 
 from exraft.child_spec import ChildSpec, Restart, Shutdown
-from exraft.codec import encode
+from exraft.codec import encode_state, load
 from exraft.names import Role
 
 SideEffect: TypeAlias = Callable[[], object]
@@ -133,9 +132,10 @@ class StateMachine(ABC):
     def snapshot(self, state: Any) -> Writer:
         """Capture the state as it is now; return a function that writes it into a file.
 
-        Not required: the state is serialised in one go, here. That takes the server's thread for as
-        long as it lasts, and is reported when a heartbeat would have been due. A big state is
-        better taken in two steps (hashicorp/raft's `FSM.Snapshot` and `FSMSnapshot.Persist`): a
+        Not required: the state is serialised in one go, here, by the codec that the process uses,
+        of which a plain one takes plain data without tuples only. That takes the server's thread
+        for as long as it lasts, and is reported when a heartbeat would have been due. A big state
+        is better taken in two steps (hashicorp/raft's `FSM.Snapshot` and `FSMSnapshot.Persist`): a
         cheap capture now, in the server's thread, of what won't change any more - a shallow copy,
         a persistent map, a list of immutable parts -, and a writer that does the slow rest.
 
@@ -149,19 +149,21 @@ class StateMachine(ABC):
         again later; a caller of `ExRaft.snapshot` gets `SnapshotFailed`. On every server, whenever
         one of its own is due: so it must not depend on what others do.
         """
-        data = encode(state)
+        data = encode_state(state)
         return lambda file: file.write(data)
 
     def restore(self, file: BinaryIO) -> Any:
         """Return the state that the writer of `snapshot` has written into `file`.
 
-        Not required where the writer pickles the state, as the default one does. Called when a
-        server starts with a snapshot, after `init`, and when its leader has sent it one, as its own
-        log is too far behind: then beside its thread, and the state that it returns takes the place
-        of the one before. Raising refuses the start, or crashes the server. `file` is read from its
-        start on, and is not to be used after the return.
+        Not required where the writer is the default one; nor where it pickles the state, unless the
+        process uses a plain codec, which takes no pickles. A `restore` that unpickles does so
+        whatever the codec is. Called when a server starts with a snapshot, after `init`, and when
+        its leader has sent it one, as its own log is too far behind: then beside its thread, and
+        the state that it returns takes the place of the one before. Raising refuses the start, or
+        crashes the server. `file` is read from its start on, and is not to be used after the
+        return.
         """
-        return pickle.load(file)
+        return load(file)
 
     # Callbacks that need not do anything are no abstract methods.
 

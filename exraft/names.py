@@ -39,9 +39,18 @@ Server: TypeAlias = str | Peer | tuple[str, str]
 """What a call is addressed to: `":raft1"` (on this node), a `Peer`, or a `(name, node)` tuple."""
 
 
+_this_node = LOCAL_NODE
+
+
 def node() -> str:
     """This process's node name: `"nonode@nohost"` as long as no node was started."""
-    return LOCAL_NODE
+    return _this_node
+
+
+def set_node(name: str) -> None:
+    """From now on this process is the node `name`; for `exraft.start_node`, while nobody lives."""
+    global _this_node
+    _this_node = name
 
 
 def check_name(name: object) -> str:

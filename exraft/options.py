@@ -13,11 +13,11 @@ from typing import Any, TypedDict
 
 from exraft.actors.spec import ServerSpec
 from exraft.actors.transport import Transport
-from exraft.codec import encode
+from exraft.codec import encode_at_home
 from exraft.errors import OptionError
 from exraft.limits import count_fault, duration_fault
 from exraft.machine import check_machine
-from exraft.names import Peer, Server, as_peer, check_name, node
+from exraft.names import LOCAL_NODE, Peer, Server, as_peer, check_name, node
 from exraft.raft import Options
 
 
@@ -118,7 +118,7 @@ def make_spec(
     return ServerSpec(
         peer=me,
         machine=factory,
-        init_arg=encode(init_arg),
+        init_arg=encode_at_home(init_arg),
         founders=founders,
         options=Options(
             min_election_timeout=float(given["min_election_timeout"]),
@@ -159,15 +159,21 @@ def _founders(me: Peer, initial_config: object, transport: Transport) -> tuple[P
         except ValueError as error:
             raise OptionError(f"initial_config: {error}") from None
         if not transport.reaches(peer.node):
-            raise OptionError(
-                f"initial_config: {peer.name} is on {peer.node}, which is an unknown node; this"
-                f" process is {node()}"
-            )
+            raise OptionError(f"initial_config: {peer}: {unreachable(peer.node)}")
         if peer in founders:
             raise OptionError(f"initial_config names {peer} twice")
         founders.append(peer)
     # All founding members must agree on the order, and this one may not have named itself.
     return tuple(founders) if me in founders else (me, *founders)
+
+
+def unreachable(name: str) -> str:
+    """What to tell who names a server on a node that can't be reached from here."""
+    if name == LOCAL_NODE:
+        return f"this process is the node {node()}, and {LOCAL_NODE} is no node to others"
+    if node() == LOCAL_NODE:
+        return "this process is no node: call exraft.start_node first, with its own host:port"
+    return f"{name!r} is no node: a node is host:port, such as {node()!r}"
 
 
 def _directory(data_dir: object) -> str | None:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import decimal
+import enum
 import gc
+import io
 import pickle
 import subprocess
 import sys
 import threading
+import uuid
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from exraft import codec
@@ -499,6 +507,430 @@ def test_the_exception_class_of_a_script_is_not_made_again() -> None:
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-def test_decoding_is_pickles_own_function() -> None:
-    # One call less on a path that every command takes on every replica.
-    assert codec.decode is pickle.loads
+# Plain codecs.
+
+
+@pytest.fixture
+def _pickle_again() -> Iterator[None]:
+    yield
+    codec.use("pickle")
+
+
+@pytest.fixture(params=["msgpack", "json"])
+def plain(request: pytest.FixtureRequest, _pickle_again: None) -> str:
+    codec.use(request.param)
+    return str(request.param)
+
+
+@pytest.fixture
+def msgpack(_pickle_again: None) -> None:
+    codec.use("msgpack")
+
+
+@pytest.fixture
+def json(_pickle_again: None) -> None:
+    codec.use("json")
+
+
+def test_a_process_uses_pickle_unless_it_is_told_otherwise(_pickle_again: None) -> None:
+    assert codec.in_use() == "pickle"
+    for name in codec.CODECS:
+        codec.use(name)
+        assert codec.in_use() == name
+
+
+def test_an_unknown_codec_is_refused_with_those_that_there_are(_pickle_again: None) -> None:
+    codec.use("json")
+    with pytest.raises(ValueError, match="no codec 'yaml': use one of pickle, msgpack, json"):
+        codec.use("yaml")
+    assert codec.in_use() == "json"
+
+
+def test_the_bytes_say_which_codec_made_them(_pickle_again: None) -> None:
+    starts = {}
+    for name in codec.CODECS:
+        codec.use(name)
+        starts[name] = encode({"k": 1})[:2], encode(("put", "k"))[:2]
+    assert starts == {
+        "pickle": (b"\x80\x05", b"\x80\x05"),
+        "msgpack": (b"\xc1m", b"\xc1M"),
+        "json": (b"\xc1j", b"\xc1J"),
+    }
+
+
+def test_pickle_decodes_what_any_codec_made(plain: str) -> None:
+    data = encode({"k": [1, "v"]})
+    codec.use("pickle")
+    assert decode(data) == {"k": [1, "v"]}
+
+
+def test_the_plain_codecs_decode_each_other(plain: str) -> None:
+    data = encode({"k": [1, "v"]})
+    codec.use("json" if plain == "msgpack" else "msgpack")
+    assert decode(data) == {"k": [1, "v"]}
+
+
+PLAIN: list[object] = [
+    None,
+    True,
+    0,
+    -(2**63),
+    2**64 - 1,
+    1.5,
+    1e300,
+    -0.0,
+    "text",
+    "\0\n\u2028\U0001f600",
+    [],
+    {},
+    ["a", [1, [None]]],
+    {"a": {"b": [1.0]}},
+    ("put", "k", {"v": [1]}),
+    (),
+]
+
+
+@pytest.mark.parametrize("value", PLAIN, ids=repr)
+def test_plain_data_comes_back_equal_and_of_its_type(plain: str, value: object) -> None:
+    twin = decode(encode(value))
+    assert twin == value
+    assert type(twin) is type(value)
+    assert repr(twin) == repr(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"bytes",
+        [b"", {"k": b"v"}],
+        {1: "a", 1.5: "b", None: "c", b"k": "d", False: "e"},
+        {("a", (1, b"k")): [1]},
+        datetime(2024, 2, 29, 12, 30, 1, 5, tzinfo=UTC),
+        datetime(1, 1, 1, tzinfo=UTC),
+        datetime.max.replace(tzinfo=UTC),
+        float("inf"),
+    ],
+    ids=repr,
+)
+def test_messagepack_carries_bytes_times_in_utc_and_any_plain_key(
+    msgpack: None, value: object
+) -> None:
+    twin = decode(encode(value))
+    assert twin == value
+    assert repr(twin) == repr(value)
+
+
+def test_messagepack_carries_what_is_no_number(msgpack: None) -> None:
+    twin = decode(encode(float("nan")))
+    assert twin != twin
+
+
+def test_a_tuple_comes_back_as_one_and_those_in_it_as_lists(plain: str) -> None:
+    assert decode(encode(("put", ("a", 1)))) == ("put", ["a", 1])
+    assert decode(encode([("a", 1)])) == [["a", 1]]
+    assert decode(encode({"k": ("a", 1)})) == {"k": ["a", 1]}
+
+
+class Text(str):
+    pass
+
+
+class Colour(enum.StrEnum):
+    RED = "red"
+
+
+class Number(enum.IntEnum):
+    ONE = 1
+
+
+class Record(msgspec.Struct):
+    x: int
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+
+
+REFUSED: list[tuple[object, str]] = [
+    ({1}, "set"),
+    (frozenset({1}), "frozenset"),
+    (1j, "complex"),
+    (..., "ellipsis"),
+    (bytearray(b"b"), "bytearray"),
+    (memoryview(b"b"), "memoryview"),
+    (2**64, "int"),
+    (-(2**63) - 1, "int"),
+    (Text("t"), "Text"),
+    (Colour.RED, "Colour"),
+    (Number.ONE, "Number"),
+    (Point(1), "Point"),
+    (Record(1), "Record"),
+    (Peer(":raft1"), "Peer"),
+    (collections.OrderedDict(a=1), "OrderedDict"),
+    (collections.defaultdict(list), "defaultdict"),
+    (collections.deque([1]), "deque"),
+    (datetime(2024, 2, 29), "datetime"),
+    (datetime(2024, 2, 29, tzinfo=timezone(timedelta(hours=1))), "datetime"),
+    (date(2024, 2, 29), "date"),
+    (timedelta(1), "timedelta"),
+    (decimal.Decimal("1.1"), "Decimal"),
+    (uuid.UUID(int=0), "UUID"),
+    (msgspec.msgpack.Ext(1, b""), "Ext"),
+    (msgspec.Raw(b"1"), "Raw"),
+    ("\ud800", "str"),
+    (Account(), "Account"),
+    (Account, "type"),
+    (len, "builtin_function_or_method"),
+]
+
+
+@pytest.mark.parametrize(
+    ("value", "name"), REFUSED, ids=[f"{name}-{n}" for n, (_, name) in enumerate(REFUSED)]
+)
+def test_what_would_come_back_as_something_else_is_refused_by_its_type(
+    plain: str, value: object, name: str
+) -> None:
+    with pytest.raises(NotSerialisable, match=f"{name}.* can't be serialised.* '{plain}' takes"):
+        encode(value)
+    inside: tuple[object, ...] = ([value], (1, value), {"k": value}, {"k": [{"l": (value,)}]})
+    for each in inside:
+        with pytest.raises(NotSerialisable, match=f"the codec '{plain}' takes"):
+            encode(each)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_json_refuses_what_it_has_no_number_for(json: None, value: float) -> None:
+    with pytest.raises(NotSerialisable, match="type float that is -?(nan|inf)"):
+        encode(["x", value])
+
+
+def test_json_refuses_bytes_and_times(json: None) -> None:
+    with pytest.raises(NotSerialisable, match="type bytes can't be serialised: the codec 'json'"):
+        encode({"k": b"v"})
+    with pytest.raises(NotSerialisable, match="datetime can't be serialised"):
+        encode(datetime(2024, 2, 29, tzinfo=UTC))
+
+
+@pytest.mark.parametrize("key", [1, None, True, 1.5, ("a",), Text("t"), Colour.RED])
+def test_json_refuses_a_key_that_is_no_text(json: None, key: object) -> None:
+    with pytest.raises(NotSerialisable, match="a key of type .*JSON has keys of text only"):
+        encode({"a": {key: 1}})
+
+
+@pytest.mark.parametrize("key", [Text("t"), Colour.RED, frozenset({1}), ("a", Text("t")), 1j])
+def test_messagepack_refuses_a_key_that_would_come_back_as_another(
+    msgpack: None, key: object
+) -> None:
+    with pytest.raises(NotSerialisable, match="the codec 'msgpack' takes"):
+        encode({key: 1})
+
+
+@pytest.mark.parametrize("wrap", [lambda v: [v], lambda v: (v,), lambda v: {"k": v}])
+def test_plain_data_may_be_nested_a_hundred_deep(plain: str, wrap: Callable[[Any], Any]) -> None:
+    value: Any = "x"
+    for _ in range(codec.MAX_DEPTH):
+        value = wrap(value)
+    encode(value)
+    with pytest.raises(NotSerialisable, match="nested more than 100 deep"):
+        encode(wrap(value))
+
+
+def test_a_value_that_holds_itself_is_refused(plain: str) -> None:
+    value: list[Any] = []
+    value.append(value)
+    with pytest.raises(NotSerialisable, match="nested"):
+        encode(value)
+
+
+def test_a_large_command_is_refused_by_a_plain_codec_too(plain: str) -> None:
+    with pytest.raises(CommandTooLarge):
+        encode_command("x" * 100, 100)
+
+
+ATTACK = pickle.dumps(Poison.__mro__, 5)
+
+
+def test_a_plain_codec_takes_no_pickle(plain: str) -> None:
+    for data in (ATTACK, pickle.dumps(1, 0), b"", b"garbage"):
+        with pytest.raises((NotSerialisable, IndexError)) as refused:
+            decode(data)
+        if data:
+            assert f"this process takes no pickles (codec '{plain}')" in str(refused.value)
+
+
+def test_a_plain_codec_runs_nothing_of_a_pickle(plain: str, tmp_path: Path) -> None:
+    witness = tmp_path / "witness"
+    data = pickle.dumps(Toucher(str(witness)), 5)
+    for attack in (data, b"\xc1" + data, b"\xc1m" + data, b"\xc1p" + data):
+        with pytest.raises((NotSerialisable, ValueError)):
+            decode(attack)
+        with pytest.raises((NotSerialisable, MachineError)):
+            reveal(Encoded(attack))
+        with pytest.raises((NotSerialisable, ValueError)):
+            codec.load(io.BytesIO(attack))
+        assert codec.unpickle_exception(attack) is None
+    assert not witness.exists()
+    codec.use("pickle")
+    decode(data)
+    assert witness.exists()
+
+
+class Toucher:
+    """Shows that it was unpickled."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return (open, (self.path, "w"))
+
+
+def test_bytes_of_no_known_codec_are_refused(_pickle_again: None) -> None:
+    for name in codec.CODECS:
+        codec.use(name)
+        for data in (b"\xc1", b"\xc1z123", b"\xc1m", b"\xc1m\x01\x01", b"\xc1j{", b"\xc1M\x80"):
+            with pytest.raises(ValueError):
+                decode(data)
+        with pytest.raises(ValueError, match="extension 5 is no plain data"):
+            decode(b"\xc1m\xc7\x03\x05abc")
+
+
+def test_plain_data_nested_too_deep_raises_what_a_server_survives(plain: str) -> None:
+    for data in (b"\xc1m" + b"\x91" * 100_000 + b"\xc0", b"\xc1j" + b"[" * 100_000):
+        with pytest.raises(RecursionError):
+            decode(data)
+
+
+def test_pickles_are_read_while_a_cluster_moves(plain: str) -> None:
+    codec.use(plain, reads_pickles=True)
+    assert codec.in_use() == plain
+    assert encode(1)[:1] == b"\xc1"
+    assert decode(pickle.dumps({1}, 5)) == {1}
+    assert reveal(Encoded(pickle.dumps({1}, 5))) == {1}
+    assert codec.load(io.BytesIO(pickle.dumps({1}, 5))) == {1}
+    codec.use(plain)
+    with pytest.raises(NotSerialisable):
+        decode(pickle.dumps({1}, 5))
+
+
+def test_what_stays_at_home_is_pickled_by_any_codec(_pickle_again: None) -> None:
+    for name in codec.CODECS:
+        codec.use(name)
+        value = {1: Account()}
+        twin = codec.decode_at_home(codec.encode_at_home(value))
+        assert twin[1].balance == 1
+        assert twin[1] is not value[1]
+        assert codec.decode_at_home(codec.encode_at_home(lambda: 5))() == 5
+
+
+@pytest.mark.parametrize("reply", [1, "ok", ("ok", 1), {"k": [1]}, None, [("a", 1)]])
+def test_a_reply_by_a_plain_codec_is_at_home_what_it_is_elsewhere(
+    plain: str, reply: object
+) -> None:
+    held = copy_reply(reply)
+    assert type(held) is Encoded
+    assert reveal(held) == decode(encode(reply)) == codec.own_copy(reply)
+
+
+@pytest.mark.parametrize("reply", [..., 1j, ("ok", 1j), 2**70, {1}])
+def test_a_reply_that_could_not_cross_is_refused_at_home(plain: str, reply: object) -> None:
+    with pytest.raises(NotSerialisable) as refused:
+        copy_reply(reply)
+    assert refused.value.maybe_applied is True
+    with pytest.raises(NotSerialisable) as refused:
+        codec.own_copy(reply)
+    assert refused.value.maybe_applied is False
+
+
+@pytest.mark.parametrize("applied", [True, False])
+def test_a_reply_that_is_a_pickle_is_refused_as_what_it_is(plain: str, applied: bool) -> None:
+    with pytest.raises(NotSerialisable, match="the reply: this process takes no pickles") as no:
+        reveal(Encoded(ATTACK), maybe_applied=applied)
+    assert no.value.maybe_applied is applied
+
+
+def test_a_reply_that_lost_its_end_is_the_machines_fault_by_a_plain_codec(plain: str) -> None:
+    data = encode({"k": ["v", 1.5]})
+    for length in range(len(data)):
+        if data[:length]:
+            with pytest.raises(MachineError):
+                reveal(Encoded(data[:length]))
+
+
+def test_a_machine_error_stands_for_any_exception_by_a_plain_codec(plain: str) -> None:
+    copy = copy_exception(raised(Overdraft("anna", 5)), "at index 7", maybe_applied=True)
+    assert type(copy) is MachineError
+    assert copy.type_name.endswith("Overdraft")
+    assert copy.text == "anna lacks 5"
+    assert copy.__notes__ == ["at index 7"]
+    assert maybe_applied(copy) is True
+
+
+@pytest.mark.parametrize("state", [{"k": [1]}, {1, 2}, "text"])
+def test_a_pickle_is_loaded_from_a_file_of_any_kind(state: object) -> None:
+    data = encode(state)
+    assert codec.load(io.BytesIO(data)) == state
+    assert codec.load(io.BufferedReader(Unseekable(data))) == state
+
+
+def test_plain_data_is_loaded_from_a_file_of_any_kind(plain: str) -> None:
+    data = encode({"k": ["x" * 100_000]})
+    for name in codec.CODECS:
+        codec.use(name)
+        assert codec.load(io.BytesIO(data)) == {"k": ["x" * 100_000]}
+        assert codec.load(io.BufferedReader(Unseekable(data))) == {"k": ["x" * 100_000]}
+
+
+class Unseekable(io.RawIOBase):
+    """As a snapshot is, that a server reads."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__()
+        self._rest = memoryview(data)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        taken = min(len(buffer), len(self._rest), 1000)
+        buffer[:taken] = self._rest[:taken]
+        self._rest = self._rest[taken:]
+        return taken
+
+
+# Exceptions for another process.
+
+
+@pytest.mark.parametrize(
+    "exc",
+    [ValueError("x"), KeyError("k"), Overdraft("anna", 5), Refused("anna", 5), Quota(1, "full")],
+    ids=lambda exc: type(exc).__name__,
+)
+def test_an_exception_is_pickled_with_type_text_attributes_and_notes(exc: Exception) -> None:
+    exc = copy_exception(exc, "at index 7", maybe_applied=True)
+    twin = codec.unpickle_exception(codec.pickle_exception(exc))
+    assert type(twin) is type(exc)
+    assert str(twin) == str(exc)
+    assert vars(twin) == vars(exc)
+    assert twin.__notes__ == ["at index 7"]
+    assert maybe_applied(twin) is True
+
+
+@pytest.mark.parametrize("exc", [Sealed(), NoLeader(), SystemExit(3), KeyboardInterrupt()])
+def test_what_must_not_be_handed_on_is_not_pickled(exc: BaseException) -> None:
+    assert codec.pickle_exception(exc) == b""
+
+
+@pytest.mark.parametrize("value", [NoLeader(), SystemExit(3), "text", ValueError, (1, 2), Poison()])
+def test_only_an_exception_of_the_users_is_unpickled_as_one(value: object) -> None:
+    assert codec.unpickle_exception(pickle_of(value)) is None
+
+
+def pickle_of(value: object) -> bytes:
+    # By the steps of Poison itself, which can't be pickled.
+    return b"cbuiltins\nexit\n(I3\ntR." if isinstance(value, Poison) else pickle.dumps(value, 5)
+
+
+def test_a_plain_codec_pickles_no_exception(plain: str) -> None:
+    assert codec.pickle_exception(ValueError("x")) == b""

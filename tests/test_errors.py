@@ -26,6 +26,8 @@ from exraft.errors import (
     LastServer,
     MachineError,
     NoCommit,
+    NodeError,
+    NodeUnreachable,
     NoLeader,
     NotSerialisable,
     OptionError,
@@ -72,12 +74,18 @@ EVERY: list[tuple[ExRaftError, object, bool]] = [
     (ForeignServer(), "foreign_server", False),
     (DirtyReadDisabled(), "dirty_read_disabled", False),
     (ServerNotFound(":raft9"), "noproc", False),
+    (
+        NodeUnreachable(PEER, "db-2:7001", "connection refused"),
+        ("nodedown", "db-2:7001"),
+        False,
+    ),
     (ServerDown("killed"), ("down", "killed"), True),
     (CallTimeout(":raft1", 60.0), "timeout", True),
     (SelfCall(), "calling_self", False),
     (MachineError("shop.SoldOut", "none left"), ("machine_error", "shop.SoldOut"), True),
     (StartFailed(":raft1", "no room"), ("start_failed", "no room"), False),
     (AlreadyStarted(None), ("already_started", None), False),
+    (NodeError("start one first"), "node", False),
     (StorageError("data", "is gone"), "storage", False),
     (StoreLocked("data", "another process has it"), "store_locked", False),
     (StoreMismatch("data", "is another server's"), "store_mismatch", False),
@@ -165,6 +173,13 @@ def test_a_timeout_is_pythons_and_pykkas() -> None:
 
 def test_a_bad_option_is_a_value_error() -> None:
     assert isinstance(OptionError("heartbeat"), ValueError)
+
+
+def test_an_unreachable_node_is_a_server_that_is_not_found() -> None:
+    error = NodeUnreachable(PEER, "db-2:7001", "connection refused")
+    assert isinstance(error, ServerNotFound)
+    assert (error.server, error.node, error.why) == (PEER, "db-2:7001", "connection refused")
+    assert "db-2:7001 of :raft2 can't be reached: connection refused" in str(error)
 
 
 def test_a_redirect_names_the_leader() -> None:

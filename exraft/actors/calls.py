@@ -6,6 +6,7 @@ server serves them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pykka
@@ -22,6 +23,8 @@ class Reply(OneLockFuture[Any]):
     server: Peer | None = None
     may_apply = False
     """Whether the call may change something although no answer comes."""
+    cancel: Callable[[], object] | None = None
+    """Tells another node, if the call went to one, that nobody waits for it any more."""
     after_timeout = "it changed nothing and may be called again: is a majority running?"
 
     def get(self, *, timeout: float | None = None) -> Any:
@@ -83,7 +86,12 @@ class Call:
             CallTimeout: none came.
             Exception: what the server or its machine answered instead.
         """
-        return self.reply.get(timeout=timeout)
+        try:
+            return self.reply.get(timeout=timeout)
+        except CallTimeout:
+            if self.reply.cancel is not None:
+                self.reply.cancel()
+            raise
 
     def refuse(self, reason: object) -> None:
         """The server never got it: so whatever it asks for was surely not done."""
@@ -193,6 +201,15 @@ class Ask(Call):
 
 class LeaderGone:
     """The supervisor of the server `peer` has ended (rule 28)."""
+
+    __slots__ = ("peer",)
+
+    def __init__(self, peer: Peer) -> None:
+        self.peer = peer
+
+
+class LeaderLost:
+    """The connection to the node of the server `peer` was lost: it may have died."""
 
     __slots__ = ("peer",)
 

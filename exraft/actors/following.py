@@ -6,11 +6,14 @@ was elected.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from exraft.actors import watching
-from exraft.actors.calls import Call, LeaderGone, Transfer
+from exraft.actors.calls import Call, LeaderGone, LeaderLost, Transfer
 from exraft.actors.mailbox import Mailbox
 from exraft.actors.registry import ActorRegistry
 from exraft.actors.spec import supervisor_name
+from exraft.actors.transport import Transport
 from exraft.errors import TransferFailed
 from exraft.names import Peer, node
 
@@ -23,29 +26,35 @@ class Following:
         waiting: calls that wait for one.
     """
 
-    def __init__(self, me: Peer, mailbox: Mailbox) -> None:
+    def __init__(self, me: Peer, mailbox: Mailbox, transport: Transport) -> None:
         self.leader: Peer | None = None
         self.waiting: list[Call] = []
         self._me = me
         self._mailbox = mailbox
-        self._watch: watching.Monitor | None = None
+        self._transport = transport
+        self._unwatch: Callable[[], object] | None = None
 
     def follow(self, leader: Peer | None) -> None:
-        """The leader has changed: tell who waits for one, and watch its supervisor (rule 28)."""
+        """The leader has changed: tell who waits for one, and watch it (rule 28)."""
         self.leader = leader
         self.end()
         if leader is None:
             return
         self.tell(leader)
-        if leader == self._me or leader.node != node():
+        if leader == self._me:
+            return
+        mailbox = self._mailbox
+        if leader.node != node():
+            lost = LeaderLost(leader)
+            self._unwatch = self._transport.watch(leader.node, lambda: mailbox.put(lost))
             return
         gone = LeaderGone(leader)
-        mailbox = self._mailbox
         supervisor = ActorRegistry.get_by_name(supervisor_name(leader.name))
         if supervisor is None:
             mailbox.put(gone)
         else:
-            self._watch = watching.monitor(supervisor, lambda down: mailbox.put(gone))
+            monitor = watching.monitor(supervisor, lambda down: mailbox.put(gone))
+            self._unwatch = monitor.cancel
 
     def tell(self, leader: Peer | None) -> None:
         """Tell who waits, if there is one."""
@@ -57,9 +66,9 @@ class Following:
 
     def end(self) -> None:
         """Watch nobody any more."""
-        if self._watch is not None:
-            self._watch.cancel()
-            self._watch = None
+        if self._unwatch is not None:
+            self._unwatch()
+            self._unwatch = None
 
 
 def answer(call: Call, leader: Peer) -> None:

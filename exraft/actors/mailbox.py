@@ -81,10 +81,20 @@ class Mailbox:
             What it raises is logged.
     """
 
-    __slots__ = ("__weakref__", "_closed", "_queue", "_stale", "_urgent", "undelivered")
+    __slots__ = (
+        "__weakref__",
+        "_closed",
+        "_queue",
+        "_stale",
+        "_urgent",
+        "on_put",
+        "undelivered",
+    )
 
     def __init__(self, undelivered: Callable[[Any], None]) -> None:
         self.undelivered = undelivered
+        self.on_put: Callable[[], object] | None = None
+        """Called after each item, while the owner waits for something else as well."""
         self._queue: SimpleQueue[Any] = SimpleQueue()
         self._urgent: deque[Any] = deque()
         # Markers whose item was taken before the queue came to them.
@@ -108,6 +118,8 @@ class Mailbox:
             self.put_first(item)
             return
         self._queue.put(item)
+        if self.on_put is not None:
+            self.on_put()
         if self._closed:
             self._drain()
 
@@ -118,6 +130,8 @@ class Mailbox:
             return
         self._urgent.append(item)
         self._queue.put(_MARKER)
+        if self.on_put is not None:
+            self.on_put()
         if self._closed:
             self._drain()
 
@@ -184,6 +198,11 @@ class Mailbox:
         """Say whether nothing waits."""
         return self.qsize() == 0
 
+    @property
+    def closed(self) -> bool:
+        """Say whether it takes no more."""
+        return self._closed
+
     def qsize(self) -> int:
         """Return how many items wait; while others put, a moment's value. In a closed one, none."""
         if self._closed:
@@ -198,6 +217,8 @@ class Mailbox:
         """
         self._closed = True
         self._drain()
+        if self.on_put is not None:
+            self.on_put()
 
     def _drain(self) -> None:
         # Several threads may be here at once: popping is atomic, so each item goes to one.

@@ -31,6 +31,7 @@ from exraft.actors.calls import (
     Change,
     Crash,
     LeaderGone,
+    LeaderLost,
     Read,
     TakeSnapshot,
     Transfer,
@@ -46,7 +47,7 @@ from exraft.actors.room import Room
 from exraft.actors.snapshots import Snapshots, Taking
 from exraft.actors.spec import PATIENCE, Tenure, supervisor_name
 from exraft.actors.status import Status, status_of
-from exraft.codec import copy_exception, decode, without_frames
+from exraft.codec import Encoded, copy_exception, decode, decode_at_home, without_frames
 from exraft.errors import (
     AlreadyStarted,
     CommandTooLarge,
@@ -99,7 +100,7 @@ class RaftServer(Process):
         self._machine = Applying(self, self._me, self._store, tenure.effects, self._turn)
         self._snapshots = Snapshots(self, spec, self._store, self._machine)
         self._room = Room(self._me, self._store, spec.options.heartbeat_timeout)
-        self._following = Following(self._me, self.actor_inbox)
+        self._following = Following(self._me, self.actor_inbox, estate.transport)
         self._stopping: Order | None = None
         self._stop_by = 0.0
         self._known_config: Config | None = None
@@ -121,7 +122,7 @@ class RaftServer(Process):
         tenure = self._tenure
         resumes = tenure.estate.resumes
         replica = Replica(
-            make_machine(spec.machine), decode(spec.init_arg), self._me, debug=spec.debug
+            make_machine(spec.machine), decode_at_home(spec.init_arg), self._me, debug=spec.debug
         )
         store = self._store
         # What a life before has left in memory is stored by this one, even if there was no room.
@@ -168,6 +169,9 @@ class RaftServer(Process):
         snapshots = self._snapshots
         room = self._room
         mailbox = self.actor_inbox
+        transport = self._transport
+        transport.hold()
+        wait = transport.wait
         # It may have hung, and been left behind meanwhile.
         while not self.killed:
             if self._interrupted:
@@ -176,7 +180,7 @@ class RaftServer(Process):
             else:
                 try:
                     busy = machine.applied < store.commit_index or machine.reads or room.full
-                    first = mailbox.get(self._idle_for() if busy else raft.deadline - monotonic())
+                    first = wait(mailbox, self._idle_for() if busy else raft.deadline - monotonic())
                 except Empty:
                     pass
                 else:
@@ -193,6 +197,7 @@ class RaftServer(Process):
                 self._apply(now)
             if machine.held or snapshots.asked:
                 self._serve_who_waited()
+            transport.flush()
             if self._stopping is not None:
                 self._end_if_ready(now)
 
@@ -250,6 +255,8 @@ class RaftServer(Process):
             self._done_beside(item, now)
         elif kind is LeaderGone:
             self._raft.leader_gone(item.peer, now)
+        elif kind is LeaderLost:
+            self._raft.leader_lost(item.peer, now)
         elif kind is Crash:
             raise item.error
         else:
@@ -303,6 +310,15 @@ class RaftServer(Process):
 
     def _read(self, call: Read, now: float) -> None:
         machine = self._machine
+        if type(call.query) is Encoded:
+            # It comes from another node.
+            try:
+                call.query = decode(call.query.data)
+            except BaseException as error:
+                call.reply.fail(
+                    NotSerialisable(f"the query can't be decoded: {type(error).__name__}: {error}")
+                )
+                return
         if not call.dirty:
             self._raft.read(call, now)
         elif not self._spec.dirty_read:
@@ -365,6 +381,7 @@ class RaftServer(Process):
         machine = self._machine
         room = self._room
         send = self._transport.send
+        flush = self._transport.flush
         me = self._me
         while True:
             try:
@@ -376,6 +393,9 @@ class RaftServer(Process):
             out = self._out = raft.take()
             for to, message in out.early:
                 send(me, to, message)
+            if out.early:
+                # Who has to store them does so while this server does.
+                flush()
             dirty = store.dirty and not room.full
             if dirty:
                 mark = store.mark()
@@ -394,6 +414,8 @@ class RaftServer(Process):
                 members.note(me, raft.config, store)
             for to, message in out.late:
                 send(me, to, message)
+            if out.late:
+                flush()
             for answer in out.answers:
                 self._pass_on(answer)
             for confirmed in out.confirmed:
@@ -506,6 +528,7 @@ class RaftServer(Process):
     def about_to_close(self) -> None:
         """Answer who waits; keep the name, and what was never handled, for the next life."""
         tenure = self._tenure
+        self._transport.release()
         self._end_what_runs_beside()
         # Not a method: whoever holds the reference of a dead server shall not hold its state.
         self.actor_inbox.undelivered = partial(_give_to_successor, self._me.name, self._why)

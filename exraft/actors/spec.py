@@ -21,7 +21,7 @@ from exraft.actors.registry import ActorRegistry, Reservation
 from exraft.actors.transport import Transport
 from exraft.errors import OptionError
 from exraft.machine import MachineFactory
-from exraft.names import Peer
+from exraft.names import Peer, node
 from exraft.raft import Options
 from exraft.storage import DiskStore, OsFiles
 from exraft.storage.memory import LentStore
@@ -121,6 +121,11 @@ class Estate:
             OptionError: no directory can be made of `data_dir`.
             StorageError: the store can't be used, which is another's or damaged, for instance.
         """
+        if self.spec.peer.node != node():
+            raise OptionError(
+                f"{self.spec.peer.name} was specified for {self.spec.peer.node}, and this process"
+                f" is {node()}: call start_node first, then say which servers there are"
+            )
         with self._lock:
             if self.spec.data_dir is not None:
                 _make_directory(self.spec.data_dir)

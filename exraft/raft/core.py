@@ -334,6 +334,16 @@ class Raft:
             self.leader_heard = -NEVER
             self.role.hurry()
 
+    def leader_lost(self, peer: Peer, now: float) -> None:
+        """The connection to `peer` was closed: it may have died, and it may be the network.
+
+        So the leader stays known, and votes are refused for its sake as before (rule 4); but for
+        no longer than that is waited for it (rule 28).
+        """
+        self.now = now
+        if type(self.role) is Follower and self.leader == peer:
+            self.role.doubt()
+
     def halt(self, now: float) -> None:
         """Stop leading, and never campaign again: this server can't apply its log (rule 13)."""
         self.now = now

@@ -39,6 +39,8 @@ class Follower:
         self._granted: dict[Peer, None] | None = None
         """Who would vote for this server; None as long as it does not ask."""
         self._hurried_until = -NEVER
+        self._doubted_at: float | None = None
+        """When the connection to the leader was closed, if it was not heard well after that."""
         self._forgiven = False
         self._verified = -1
         """The last index that this batch's appends vouched for; -1 if none did."""
@@ -47,6 +49,7 @@ class Follower:
     def enter_term(self) -> None:
         """A new term begins without a leader: what was asked and owed in the old one is void."""
         self._granted = None
+        self._doubted_at = None
         self._verified = -1
         self._round = 0
 
@@ -99,6 +102,13 @@ class Follower:
         raft.ever_led = True
         self._granted = None
         self._forgiven = False
+        if self._doubted_at is not None:
+            if raft.now < self._doubted_at + raft.options.heartbeat_timeout:
+                # It may have been under way when the connection was closed.
+                self._hurry_from(self._free())
+                return
+            self._doubted_at = None
+        self._hurried_until = -NEVER
         self.deadline = raft.now + raft.election_timeout()
 
     def on_install(self, message: Install) -> None:
@@ -150,9 +160,26 @@ class Follower:
 
     def hurry(self) -> None:
         """The leader surely died: ask at once, a little apart from the others (rule 28)."""
+        self._hurry_from(self._raft.now)
+
+    def doubt(self) -> None:
+        """The leader may have died: if it is not heard again, ask as soon as others may grant it.
+
+        They heard it last when this server did, or nearly, so they stick to it as long (rule 4).
+        """
+        if self._doubted_at is None:
+            self._doubted_at = self._raft.now
+            self._hurry_from(self._free())
+
+    def _free(self) -> float:
+        """When this server stops refusing votes for the sake of the leader (rule 4)."""
         raft = self._raft
-        self.deadline = raft.now + raft.rng.uniform(0, HURRY)
-        self._hurried_until = raft.now + raft.options.min_election_timeout
+        return max(raft.now, raft.leader_heard + raft.options.min_election_timeout)
+
+    def _hurry_from(self, start: float) -> None:
+        raft = self._raft
+        self.deadline = start + raft.rng.uniform(0, HURRY)
+        self._hurried_until = start + raft.options.min_election_timeout
 
     def tick(self) -> None:
         raft = self._raft

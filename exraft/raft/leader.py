@@ -17,7 +17,7 @@ from exraft.raft.membership import Membership
 from exraft.raft.messages import Append, AppendReply, Install, InstallReply
 from exraft.raft.nonsense import Nonsense
 from exraft.raft.outcome import Refusal, Ticket
-from exraft.raft.progress import Progress, Sending
+from exraft.raft.progress import MOST_PATIENCE, MUCH, Progress, Sending
 from exraft.raft.reads import Reads
 from exraft.raft.transfer import Transfer
 
@@ -204,11 +204,16 @@ class Leader:
                     entries, size = self._pack(first)
                     packed[first] = self._append_after(first - 1, entries), size
                 message, size = packed[first]
+                if progress.probing and size > MUCH:
+                    # Nobody may be there, and the answer may take longer than the next probe.
+                    message, size = self._append_after(first - 1, ()), 0
                 early.append((peer, message))
                 progress.sent(first + len(message.entries) - 1, size)
-                progress.owed = False
+                # What is heavy may be long on its way: a heartbeat does not wait for it.
+                progress.owed = progress.owed and progress.laden
             if progress.owed:
-                early.append((peer, self._append_after(progress.next - 1, ())))
+                prev = progress.due if progress.due >= base else progress.next - 1
+                early.append((peer, self._append_after(prev, ())))
                 progress.owed = False
 
     def _send_snapshot(self, peer: Peer, progress: Progress) -> None:
@@ -285,11 +290,10 @@ class Leader:
             for progress in self.peers.values():
                 progress.heard = min(progress.heard + late, raft.now)
             self._quorum_due += late
+        timeouts = raft.options.min_election_timeout / raft.options.heartbeat_timeout
+        patience = min(timeouts, MOST_PATIENCE)
         for progress in self.peers.values():
-            progress.probed = False
-            progress.owed = True
-            if progress.sending is not None:
-                progress.sending.tick()
+            progress.tick(patience)
         if raft.now >= self._quorum_due and not self._hears_quorum():
             raft.report(
                 "warning",

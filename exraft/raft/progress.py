@@ -7,6 +7,10 @@ A peer is *probed*, one message at a time, until an append fits its log; from th
 *replicated* to, with several messages under way and `next` running ahead of `match`. A refusal
 leads back to probing. A peer that lacks what the log does not hold any more is sent the snapshot
 first (rule 25).
+
+Appends without entries may overtake those with entries, so they go after what is *due*: what the
+peer has, or was sent a heartbeat ago or earlier (rule 12). Much takes longer on its way, so it is
+due only when nothing has moved for an election timeout.
 """
 
 from __future__ import annotations
@@ -19,7 +23,10 @@ MAX_INFLIGHT = 64
 """Most appends under way to one peer."""
 MAX_INFLIGHT_BYTES = 8 * 1024 * 1024
 """Most bytes of entries under way to one peer; one append may always leave."""
-
+MUCH = 64 * 1024
+"""Bytes under way that may take longer than a heartbeat: more than that."""
+MOST_PATIENCE = 50
+"""Heartbeats without movement after which what is under way is lost, however much it is."""
 
 MAX_PIECES = 8
 """Most pieces of a snapshot under way to one peer."""
@@ -29,10 +36,11 @@ class Sending:
     """A snapshot on its way to a peer. Sizes are in bytes.
 
     The peer is probed, once a heartbeat, until it says how much of it is there; from then on
-    several pieces are under way. When nothing has moved between two heartbeats, it is probed again.
+    several pieces are under way. When nothing has moved between two heartbeats, it is probed again;
+    if much is under way, only when nothing has moved for an election timeout.
     """
 
-    __slots__ = ("_moved", "_probed", "_probing", "held", "next", "reader", "snapshot")
+    __slots__ = ("_probed", "_probing", "_still", "held", "next", "reader", "snapshot")
 
     def __init__(self, reader: SnapshotReader) -> None:
         self.reader = reader
@@ -42,7 +50,8 @@ class Sending:
         self.next = 0
         self._probing = True
         self._probed = False
-        self._moved = False
+        self._still = 0
+        """Heartbeats since something has moved."""
 
     def piece(self, largest: int) -> int | None:
         """How many bytes from `next` on may leave now, at most `largest`; None if it must wait.
@@ -62,28 +71,33 @@ class Sending:
         """The peer has stored the first `held` bytes."""
         if self._probing or held > self.next:
             self.next = held
+            self._still = 0
         elif held < self.held:
             # An old answer; or it has lost what it had, which the next probe shows.
             return
-        self._moved = self._moved or held > self.held
+        if held > self.held:
+            self._still = 0
         self.held = held
         self._probing = False
 
-    def tick(self) -> None:
-        """A heartbeat has passed."""
-        if not self._moved:
+    def tick(self, patience: float) -> None:
+        """A heartbeat has passed. `patience`: heartbeats that much may take on its way."""
+        self._still += 1
+        if self._probing or self._still > (patience if self.next - self.held > MUCH else 1):
             self.next = self.held
             self._probing = True
             self._probed = False
-        self._moved = False
 
 
 class Progress:
     """A leader's view of one peer; times are in seconds, sizes in bytes of entries' data."""
 
     __slots__ = (
+        "_due",
         "_inflight",
         "_inflight_bytes",
+        "_older",
+        "_still",
         "commit",
         "heard",
         "match",
@@ -113,6 +127,11 @@ class Progress:
         """A probe is under way; the next leaves upon its answer, or with the next heartbeat."""
         self._inflight: deque[tuple[int, int]] = deque()
         self._inflight_bytes = 0
+        self._due = 0
+        self._older = 0
+        """The last index that was under way a heartbeat ago."""
+        self._still = 0
+        """Heartbeats since something has moved."""
         self.sending: Sending | None = None
         """The snapshot that it needs first."""
 
@@ -129,21 +148,39 @@ class Progress:
             not self._inflight or self._inflight_bytes < MAX_INFLIGHT_BYTES
         )
 
+    @property
+    def laden(self) -> bool:
+        """Whether so much is under way that it may take longer than a heartbeat."""
+        return self._inflight_bytes > MUCH
+
+    @property
+    def due(self) -> int:
+        """The last index that the peer has, or that it lacks only because something was lost.
+
+        In probing, the one that is asked for.
+        """
+        return self.next - 1 if self.probing else max(self.match, self._due)
+
     def sent(self, last: int, size: int) -> None:
         """Entries up to `last` are under way."""
         if self.probing:
             self.probed = True
         else:
+            if not self._inflight:
+                self._still = 0
             self.next = last + 1
             self._inflight.append((last, size))
             self._inflight_bytes += size
 
     def accepted(self, index: int) -> None:
         """The peer's log agrees with ours up to `index`."""
-        self.match = max(self.match, index)
+        if index > self.match:
+            self.match = index
+            self._still = 0
         if self.probing:
             self.probing = self.probed = False
             self.next = self.match + 1
+            self._due = self._older = self.match
         else:
             self.next = max(self.next, self.match + 1)
             inflight = self._inflight
@@ -163,6 +200,20 @@ class Progress:
         self.probed = False
         self._inflight.clear()
         self._inflight_bytes = 0
+
+    def tick(self, patience: float) -> None:
+        """A heartbeat has passed, and the next one is owed.
+
+        `patience`: heartbeats that much may take on its way.
+        """
+        self.probed = False
+        self.owed = True
+        self._still += 1
+        if not self.laden or self._still > patience:
+            self._due = self._older
+        self._older = self.next - 1
+        if self.sending is not None:
+            self.sending.tick(patience)
 
     def stop_sending(self) -> None:
         """The snapshot is not needed any more, or not this one."""

@@ -47,6 +47,7 @@ EXERCISED: Final = (
     "installs undone by a power failure",
     "leaders deposed unawares",
     "leaders gone",
+    "connections lost",
     "leaders resumed",
     "leaders that heard no quorum",
     "logs cut",

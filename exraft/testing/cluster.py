@@ -537,6 +537,12 @@ class Cluster:
         if self.servers[peer].full is None:
             self._request(peer, lambda raft, now: raft.leader_gone(leader, now))
 
+    def leader_lost(self, peer: Peer, leader: Peer) -> None:
+        """Tell a server that its connection to `leader` was closed."""
+        self.note(str(peer), f"loses its connection to {leader}")
+        if self.servers[peer].full is None:
+            self._request(peer, lambda raft, now: raft.leader_lost(leader, now))
+
     def _request(self, peer: Peer, ask: Callable[[Raft, float], None]) -> None:
         server = self.servers[peer]
         ask(self.raft(peer), server.clock(self.now))

@@ -63,6 +63,7 @@ class Trouble:
         """Whether what was to come later, as the end of a trouble, comes no more."""
         self._hasty = hasty
         self._rng = random.Random(0)
+        self._connections = random.Random(0)
         self._number = 0
         self._founded = len(cluster.peers)
         self._spares = 0
@@ -90,7 +91,11 @@ class Trouble:
     def happen(self, happening: Happening) -> None:
         """Bring it about; every choice comes from the happening's own seed."""
         self._rng = random.Random(happening.draw)
+        # Of its own, so that what else happens does not depend on it.
+        self._connections = random.Random(f"{happening.draw} connections")
         self._kinds[happening.kind]()
+        if self.cluster.network.faults.partitions and self._connections.random() < 0.1:
+            self._close_connections()
 
     def _later(self, seconds: float, then: Callable[[], None]) -> None:
         self.cluster.later(seconds, lambda: None if self.calm else then())
@@ -234,8 +239,27 @@ class Trouble:
         lossy = rng.random() < 0.7
         cluster.crash(peer, lossy=lossy, keep=rng.randint(0, unsynced), killed=True)
         self._later(rng.random() * 1.5, partial(self.start, peer))
+        if led:
+            for other in self.running():
+                self._tell_lost(other, peer, 0.8)
         if led and rng.random() < 0.7:
             self._tell_gone(peer)
+
+    def _tell_lost(self, other: Peer, peer: Peer, chance: float) -> None:
+        """A server may notice at once, or a while later, that a connection was closed (rule 28)."""
+        rng = self._connections
+        if rng.random() < chance:
+            self.counts["connections lost"] += 1
+            lose = partial(self.cluster.leader_lost, leader=peer)
+            put = partial(self.cluster.when_free, other, partial(self._if_running, other, lose))
+            self._later(rng.choice((0.0, 0.01, 0.2)) * rng.random(), put)
+
+    def _close_connections(self) -> None:
+        """Some of those to the leader, for nothing: it goes on, and is heard again."""
+        leader = self.cluster.leader()
+        if leader is not None:
+            for other in self.running():
+                self._tell_lost(other, leader.me, 0.5)
 
     def _tell_gone(self, peer: Peer) -> None:
         """Who watches its supervisor hears that a leader died for good (rule 28)."""
@@ -419,6 +443,12 @@ class Trouble:
         cluster = self.cluster
         cluster.note("network", "cut: " + ", ".join(f"{one} to {other}" for one, other in ways))
         cluster.network.cut(*ways)
+        leader = cluster.leader()
+        if leader is not None:
+            # What was open between two is closed for both, whichever way is cut.
+            for other in self.running():
+                if (leader.me, other) in ways or (other, leader.me) in ways:
+                    self._tell_lost(other, leader.me, 0.5)
         if seconds is None:
             seconds = self._rng.choice((0.2, 1.0, 3.0)) * self._rng.random()
         self._later(seconds, partial(cluster.network.mend, *ways))

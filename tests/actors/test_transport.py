@@ -10,7 +10,7 @@ import pytest
 
 from exraft.actors.process import Process
 from exraft.actors.registry import ActorRegistry
-from exraft.actors.transport import LocalTransport
+from exraft.actors.transport import ProcessTransport
 from exraft.names import LOCAL_NODE, Peer
 from exraft.raft import Message, Reach
 
@@ -40,27 +40,27 @@ def received() -> Iterator[SimpleQueue[Any]]:
 
 
 def test_a_message_gets_into_the_mailbox_of_who_has_the_name(received: SimpleQueue[Any]) -> None:
-    LocalTransport().send(A, B, MESSAGE)
+    ProcessTransport().send(A, B, MESSAGE)
     assert received.get(timeout=LIMIT) is MESSAGE
 
 
 def test_messages_to_one_peer_keep_their_order(received: SimpleQueue[Any]) -> None:
-    transport = LocalTransport()
+    transport = ProcessTransport()
     for term in range(100):
         transport.send(A, B, Reach("", A, term))
     assert [received.get(timeout=LIMIT).term for _ in range(100)] == list(range(100))
 
 
 def test_a_message_to_nobody_is_lost() -> None:
-    LocalTransport().send(A, Peer(":nobody"), MESSAGE)
+    ProcessTransport().send(A, Peer(":nobody"), MESSAGE)
 
 
 def test_a_message_to_a_name_between_two_lives_is_lost() -> None:
     reservation = ActorRegistry.reserve(B.name)
-    LocalTransport().send(A, B, MESSAGE)
+    ProcessTransport().send(A, B, MESSAGE)
     ref: Any = _Unnamed.start()
     reservation.bind(ref)
-    LocalTransport().send(A, B, Reach("", A, 2))
+    ProcessTransport().send(A, B, Reach("", A, 2))
     assert ref.received.get(timeout=LIMIT).term == 2
     ref.stop(timeout=LIMIT)
 
@@ -77,7 +77,7 @@ def test_the_hook_decides_which_messages_are_lost(received: SimpleQueue[Any]) ->
         asked.append((sender, to, message))
         return message.term == 1
 
-    transport = LocalTransport()
+    transport = ProcessTransport()
     transport.drop = drop
     second = Reach("", A, 2)
     transport.send(A, B, MESSAGE)
@@ -87,5 +87,5 @@ def test_the_hook_decides_which_messages_are_lost(received: SimpleQueue[Any]) ->
 
 
 def test_only_this_node_is_reached() -> None:
-    assert LocalTransport().reaches(LOCAL_NODE)
-    assert not LocalTransport().reaches("far@away")
+    assert ProcessTransport().reaches(LOCAL_NODE)
+    assert not ProcessTransport().reaches("far@away")

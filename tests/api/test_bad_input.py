@@ -60,7 +60,7 @@ OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"initial_config": 3}, "a list of names or peers"),
     ({"initial_config": [":raft2", "raft3"]}, "'raft3' is no name.*':raft3'"),
     ({"initial_config": [":raft2", ":raft2"]}, "names :raft2 twice"),
-    ({"initial_config": [(":raft2", "far@away")]}, ":raft2 is on far@away, which is an unknown"),
+    ({"initial_config": [(":raft2", "far@away")]}, ":raft2 on far@away: this process is no node"),
 ]
 
 
@@ -165,6 +165,11 @@ def test_a_command_that_is_too_large_is_refused_at_the_caller() -> None:
     assert ExRaft.write(raft1, ("put", "k", "x" * 900)) == "ok"
 
 
+def _beside(server: Any) -> Any:
+    """Another server of the same node."""
+    return (":raft2", server[1]) if isinstance(server, tuple) else ":raft2"
+
+
 CALLS: list[Callable[..., Any]] = [
     ExRaft.stop_server,
     ExRaft.await_leader,
@@ -177,7 +182,7 @@ CALLS: list[Callable[..., Any]] = [
     lambda server, **kw: ExRaft.write(server, ("put", 1, 1), **kw),
     lambda server, **kw: ExRaft.read(server, 1, **kw),
     lambda server, **kw: ExRaft.read_dirty(server, 1, **kw),
-    lambda server, **kw: ExRaft.add_server(server, ":raft2", **kw),
+    lambda server, **kw: ExRaft.add_server(server, _beside(server), **kw),
     lambda server, **kw: ExRaft.remove_server(server, ":raft2", **kw),
     lambda server, **kw: ExRaft.inspect(server, "log", **kw),
 ]
@@ -202,7 +207,7 @@ def test_a_call_to_a_name_that_nobody_has_fails_at_once(call: Callable[..., Any]
 @pytest.mark.parametrize("call", CALLS, ids=IDS)
 def test_a_call_to_an_unknown_node_fails_at_once(call: Callable[..., Any]) -> None:
     start(":raft1")
-    with pytest.raises(ServerNotFound, match="the unknown node far@away"):
+    with pytest.raises(ServerNotFound, match="'far@away' is no address"):
         call((":raft1", "far@away"))
 
 
@@ -233,7 +238,7 @@ def test_a_timeout_that_is_none_is_refused(call: Callable[..., Any], timeout: An
         (ExRaft.add_server, "raft2", "such as ':raft2'"),
         (ExRaft.remove_server, "raft2", "such as ':raft2'"),
         (ExRaft.transfer_leadership, "raft2", "such as ':raft2'"),
-        (ExRaft.add_server, (":raft2", "far@away"), "on far@away, an unknown node"),
+        (ExRaft.add_server, (":raft2", "far@away"), "on far@away: this process is no node"),
     ],
 )
 def test_a_change_that_names_no_server_is_refused_before_it_is_logged(

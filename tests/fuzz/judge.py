@@ -335,6 +335,15 @@ class Judged:
         self.raft.leader_gone(peer, self.now)
         self._settle()
 
+    def leader_lost(self, peer: Peer) -> None:
+        self.watch(f"{self.me} loses its connection to {peer}")
+        before = (self.raft.term, self.raft.leader, self.raft.leader_heard, self.raft.state)
+        self.raft.leader_lost(peer, self.now)
+        assert before == (
+            *(self.raft.term, self.raft.leader, self.raft.leader_heard, self.raft.state),
+        )
+        self._settle()
+
     def halt(self) -> None:
         self.watch(f"{self.me} cannot apply its log")
         self.raft.halt(self.now)

@@ -53,7 +53,8 @@ def do(rng: random.Random, server: Judged) -> None:
     elif choice == 8:
         server.campaign()
     elif choice == 9:
-        server.leader_gone(rng.choice((raft.leader or raft.me, peer(rng, raft))))
+        tell = server.leader_gone if rng.random() < 0.5 else server.leader_lost
+        tell(rng.choice((raft.leader or raft.me, peer(rng, raft))))
     elif choice == 10:
         server.slow = not server.slow
     elif choice < 13:

@@ -6,6 +6,7 @@ pickles, and to decode one is to run it.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from exraft import codec
 from exraft.codec import Encoded, copy_exception, copy_reply, decode, encode, own_copy, reveal
 from exraft.errors import MachineError, NotSerialisable
 
@@ -155,3 +157,47 @@ def test_a_scalar_is_handed_on_as_it_is_and_all_else_encoded(value: Any) -> None
     reply = copy_reply(value)
     assert type(reply) is Encoded or reply is value
     assert reveal(reply) == value
+
+
+@pytest.fixture
+def _pickle_again() -> Iterator[None]:
+    yield
+    codec.use("pickle")
+
+
+@pytest.mark.parametrize("name", ["msgpack", "json"])
+@few
+@given(value=values)
+def test_by_a_plain_codec_a_value_comes_back_as_it_was_or_is_refused(
+    _pickle_again: None, name: str, value: Any
+) -> None:
+    codec.use(name)
+    try:
+        data = encode(value)
+    except NotSerialisable:
+        return
+    again = decode(data)
+    assert type(again) is type(value)
+    assert told(again) == told(value)
+    assert told(own_copy(value)) == told(value)
+
+
+def told(value: Any) -> Any:
+    """With the type of each part; tuples as lists, which they become where they are no key."""
+    if isinstance(value, dict):
+        return {(type(key), key): told(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [told(inner) for inner in value]
+    return type(value), repr(value)
+
+
+@pytest.mark.parametrize("name", ["msgpack", "json"])
+@few
+@given(rest=st.binary(max_size=50), letter=st.sampled_from([b"m", b"M", b"j", b"J", b"", b"x"]))
+def test_by_a_plain_codec_any_bytes_are_decoded_or_refused(
+    _pickle_again: None, name: str, rest: bytes, letter: bytes
+) -> None:
+    codec.use(name)
+    for data in (b"\xc1" + letter + rest, b"\x80" + rest):
+        with contextlib.suppress(ValueError, NotSerialisable):
+            decode(data)

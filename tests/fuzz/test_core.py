@@ -68,6 +68,6 @@ def test_promises_are_kept_over_many_seeds(play: Callable[[random.Random], list[
         for server in servers:
             done.update(server.counts)
     for what in ("votes", "acknowledgements", "commits", "reads", "writes", "crashes", "leader"):
-        assert done[what] > 100, done
+        assert done[what] > 80, done
     for what in ("cuts", "pieces", "installs"):
         assert done[what] > 2, done

@@ -16,6 +16,7 @@ from tests.raft import test_log as log
 from tests.raft import test_membership as membership
 from tests.raft import test_progress as progress
 from tests.raft import test_reads as reads
+from tests.raft import test_snapshots as snapshots
 from tests.storage import test_memory as memory
 
 MUTANTS = [
@@ -304,8 +305,8 @@ MUTANTS = [
     Mutant(
         11,
         "a probe that was lost is not sent again",
-        Leader.tick,
-        "progress.probed = False",
+        Progress.tick,
+        "self.probed = False",
         "pass",
         (log.test_a_probe_that_was_lost_is_sent_again_with_the_next_heartbeat,),
     ),
@@ -357,9 +358,114 @@ MUTANTS = [
         12,
         "an old acknowledgement takes back what was acknowledged",
         Progress.accepted,
-        "self.match = max(self.match, index)",
-        "self.match = index",
+        "if index > self.match:",
+        "if True:",
         (progress.test_an_acknowledgement_that_comes_late_takes_nothing_back,),
+    ),
+    Mutant(
+        12,
+        "a heartbeat asks for all that is under way",
+        Progress.due,
+        "max(self.match, self._due)",
+        "self.next - 1",
+        (
+            log.test_a_heartbeat_asks_for_nothing_that_has_just_left,
+            log.test_entries_that_are_overtaken_are_neither_refused_nor_sent_again,
+            progress.test_what_is_under_way_is_due_when_it_was_so_for_a_heartbeat,
+        ),
+    ),
+    Mutant(
+        12,
+        "a heartbeat asks for nothing but what is known to be there",
+        Progress.due,
+        "max(self.match, self._due)",
+        "self.match",
+        (
+            log.test_a_heartbeat_asks_for_what_left_a_heartbeat_ago,
+            log.test_entries_that_were_lost_leave_again_within_two_heartbeats,
+        ),
+    ),
+    Mutant(
+        12,
+        "the next heartbeat asks for what has just left",
+        Progress.tick,
+        "self._due = self._older",
+        "self._due = self.next - 1",
+        (
+            log.test_a_heartbeat_asks_for_nothing_that_has_just_left,
+            log.test_entries_that_are_overtaken_are_neither_refused_nor_sent_again,
+        ),
+    ),
+    Mutant(
+        12,
+        "what was due before a refusal stays due",
+        Progress.accepted,
+        "self._due = self._older = self.match",
+        "pass",
+        (progress.test_what_was_due_before_a_refusal_is_due_no_more,),
+    ),
+    Mutant(
+        12,
+        "much that is under way is due as soon as little",
+        Progress.tick,
+        "not self.laden or self._still > patience",
+        "True",
+        (
+            log.test_heavy_entries_are_waited_for_longer,
+            progress.test_much_is_due_when_nothing_has_moved_for_longer,
+            progress.test_much_of_which_some_has_arrived_is_waited_for_as_long_again,
+        ),
+    ),
+    Mutant(
+        12,
+        "much that was lost never leaves again",
+        Progress.tick,
+        " or self._still > patience",
+        "",
+        (
+            log.test_heavy_entries_are_waited_for_longer,
+            progress.test_an_acknowledgement_of_what_was_known_moves_nothing,
+        ),
+    ),
+    Mutant(
+        12,
+        "much is waited for since the peer was last sent anything before",
+        Progress.sent,
+        "self._still = 0",
+        "pass",
+        (progress.test_much_is_due_when_nothing_has_moved_for_longer,),
+    ),
+    Mutant(
+        12,
+        "much counts as lost though some of it arrives",
+        Progress.accepted,
+        "self._still = 0",
+        "pass",
+        (progress.test_much_of_which_some_has_arrived_is_waited_for_as_long_again,),
+    ),
+    Mutant(
+        12,
+        "heavy entries take the place of a heartbeat",
+        Leader._replicate,
+        "progress.owed and progress.laden",
+        "False",
+        (log.test_a_heartbeat_does_not_wait_for_heavy_entries_of_the_same_moment,),
+    ),
+    Mutant(
+        12,
+        "a heartbeat asks for where the log was cut off, wherever its peer is",
+        Leader._replicate,
+        "progress.due if progress.due >= base else progress.next - 1",
+        "max(progress.due, base)",
+        (snapshots.test_a_heartbeat_asks_for_the_newest_if_what_its_peer_has_is_cut_off,),
+    ),
+    Mutant(
+        11,
+        "heavy entries are sent each heartbeat to who does not answer",
+        Leader._replicate,
+        "if progress.probing and size > MUCH:",
+        "if False:",
+        (log.test_who_is_asked_where_its_log_agrees_is_sent_no_heavy_entries_for_it,),
     ),
     Mutant(
         12,

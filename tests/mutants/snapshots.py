@@ -529,8 +529,8 @@ MUTANTS = [
         25,
         "a snapshot that moves is begun anew each heartbeat",
         Sending.has,
-        "self._moved = self._moved or held > self.held",
-        "pass",
+        "if held > self.held:",
+        "if False:",
         (
             snapshots.test_pieces_that_were_lost_leave_again_when_nothing_moves_between_two_heartbeats,
         ),
@@ -539,7 +539,7 @@ MUTANTS = [
         25,
         "a snapshot counts as moving for ever",
         Sending.tick,
-        "self._moved = False",
+        "self._still += 1",
         "pass",
         (
             snapshots.test_pieces_that_were_lost_leave_again_when_nothing_moves_between_two_heartbeats,
@@ -547,9 +547,38 @@ MUTANTS = [
     ),
     Mutant(
         25,
+        "pieces that have just left are asked for",
+        Sending.has,
+        "self.next = held\n        self._still = 0",
+        "self.next = held",
+        (snapshots.test_pieces_that_have_just_left_are_not_asked_for_by_the_next_heartbeat,),
+    ),
+    Mutant(
+        25,
+        "a slow road is sent the same pieces over and over",
+        Sending.tick,
+        "patience if self.next - self.held > MUCH else 1",
+        "1",
+        (
+            snapshots.test_a_heavy_snapshot_on_a_slow_road_is_sent_once,
+            snapshots.test_a_heavy_snapshot_of_which_nothing_arrives_is_asked_for,
+        ),
+    ),
+    Mutant(
+        25,
+        "few pieces that were lost are waited for as long as many",
+        Sending.tick,
+        "patience if self.next - self.held > MUCH else 1",
+        "patience",
+        (
+            snapshots.test_pieces_that_were_lost_leave_again_when_nothing_moves_between_two_heartbeats,
+        ),
+    ),
+    Mutant(
+        25,
         "pieces that were lost never leave again",
-        Leader.tick,
-        "progress.sending.tick()",
+        Progress.tick,
+        "self.sending.tick(patience)",
         "pass",
         (
             snapshots.test_pieces_that_were_lost_leave_again_when_nothing_moves_between_two_heartbeats,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from dataclasses import replace
+from functools import partial
 
 from exraft.names import Peer, Role
 from exraft.raft import (
@@ -11,11 +13,13 @@ from exraft.raft import (
     Append,
     AppendReply,
     Config,
+    Message,
     PreVote,
     Raft,
     Refusal,
 )
 from exraft.raft.config import config_entry, decode_config
+from exraft.raft.progress import MUCH
 from exraft.testing.cluster import QUICK, Cluster
 from exraft.testing.faults import Faults
 from tests.raft.hand import (
@@ -645,6 +649,182 @@ def test_a_probe_that_was_lost_is_sent_again_with_the_next_heartbeat() -> None:
     assert hand.only(Append, B).entries
     hand.wait(0.1)
     assert hand.only(Append, B).entries
+
+
+# Rule 12: heartbeats overtake entries.
+
+HEAVY = b"x" * (MUCH + 1)
+
+
+def leading() -> Hand:
+    """A leads B and C, who have all of its log."""
+    hand = Hand()
+    hand.elect()
+    return hand
+
+
+def test_a_heartbeat_asks_for_nothing_that_has_just_left() -> None:
+    """Rule 12: it may arrive before that does."""
+    hand = leading()
+    last = hand.raft.last_index
+    hand.propose(b"x")
+    hand.wait(0.1)
+    beat = hand.only(Append, B)
+    assert (beat.entries, beat.prev_index) == ((), last)
+
+
+def test_a_heartbeat_asks_for_what_left_a_heartbeat_ago() -> None:
+    """Rule 12: it is lost, or will be acknowledged once more."""
+    hand = leading()
+    hand.propose(b"x")
+    hand.wait(0.1)
+    hand.wait(0.1)
+    beat = hand.only(Append, B)
+    assert (beat.entries, beat.prev_index) == ((), hand.raft.last_index)
+    hand.hear(refuse(B, 1, beat.prev_index, (beat.prev_index - 1, 1)))
+    assert [entry.data for entry in hand.only(Append, B).entries] == [b"x"]
+
+
+def test_the_acknowledgement_of_a_heartbeat_lets_nothing_leave_again() -> None:
+    """Rule 12."""
+    hand = leading()
+    last = hand.raft.last_index
+    hand.propose(b"x")
+    hand.wait(0.1)
+    hand.hear(accept(B, 1, last))
+    assert not hand.told(Append, B)
+    hand.propose(b"y")
+    assert [entry.data for entry in hand.only(Append, B).entries] == [b"y"]
+
+
+def test_a_heartbeat_that_overtakes_entries_answers_a_round() -> None:
+    """Rules 12 and 20."""
+    hand = leading()
+    last = hand.raft.last_index
+    hand.read("r1")
+    hand.propose(b"x")
+    hand.read("r2")
+    beat = hand.only(Append, B)
+    assert (beat.entries, beat.prev_index) == ((), last)
+    hand.hear(accept(B, 1, last, round=beat.round))
+    assert set(hand.confirmed) == {"r1"}
+    hand.hear(accept(B, 1, last + 1))
+    assert hand.confirmed == {"r1": last, "r2": last + 1}
+
+
+def test_a_heartbeat_does_not_wait_for_heavy_entries_of_the_same_moment() -> None:
+    """Rule 12."""
+    hand = leading()
+    last = hand.raft.last_index
+    hand.raft.tick(hand.now + 0.1)
+    hand.propose(HEAVY)
+    heavy, *beats = hand.told(Append, B)
+    assert heavy.entries
+    assert [(beat.entries, beat.prev_index) for beat in beats] == [((), last)]
+
+
+def test_light_entries_are_a_heartbeat_as_well() -> None:
+    hand = leading()
+    hand.raft.tick(hand.now + 0.1)
+    hand.propose(b"x")
+    assert hand.only(Append, B).entries
+
+
+def test_heavy_entries_are_waited_for_longer() -> None:
+    """Rule 12: on a slow road they would be sent over and over."""
+    hand = leading()
+    last = hand.raft.last_index
+    hand.propose(HEAVY)
+    asked = []
+    for _ in range(11):
+        hand.wait(0.1)
+        asked.append(hand.only(Append, B).prev_index)
+        hand.hear(accept(B, 1, last), accept(C, 1, last))
+        assert not hand.told(Append)
+    assert asked == [last] * 10 + [last + 1]
+
+
+def test_who_is_asked_where_its_log_agrees_is_sent_no_heavy_entries_for_it() -> None:
+    """Rule 11: nobody may be there, and each heartbeat asks again."""
+    hand = leading()
+    hand.propose(HEAVY)
+    last = hand.raft.last_index
+    hand.hear(refuse(B, 1, last, (last - 2, 1)))
+    for _ in range(3):
+        question = hand.only(Append, B)
+        assert (question.entries, question.prev_index) == ((), last - 1)
+        hand.wait(0.1)
+    hand.hear(accept(B, 1, last - 1))
+    assert [entry.data for entry in hand.only(Append, B).entries] == [HEAVY]
+
+
+class Lanes(Cluster):
+    """A cluster whose entries come 50 ms later than everything else.
+
+    `entries` are those that were sent, by receiver; `refusals` the appends that did not fit.
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(3, seed=seed)
+        self.entries: Counter[tuple[Peer, int]] = Counter()
+        self.refusals = 0
+
+    def send(self, sender: Peer, to: Peer, message: Message) -> None:
+        if isinstance(message, AppendReply):
+            self.refusals += not message.accepted
+        if isinstance(message, Append) and message.entries:
+            first = message.prev_index + 1
+            self.entries.update((to, first + n) for n in range(len(message.entries)))
+            self.later(0.05, partial(super().send, sender, to, message))
+        else:
+            super().send(sender, to, message)
+
+
+def test_entries_that_are_overtaken_are_neither_refused_nor_sent_again() -> None:
+    """Rule 12: heartbeats, read rounds and acknowledgements travel on another road."""
+    for seed in range(10):
+        cluster = Lanes(seed)
+        cluster.make_leader(A)
+        cluster.entries.clear()
+        cluster.refusals = 0
+        for n in range(100):
+            cluster.wait(cluster.rng.random() * 0.1)
+            cluster.write(A, b"%d" % n)
+            if n % 3 == 0:
+                cluster.wait(cluster.rng.random() * 0.05)
+                cluster.read(A, f"r{n}")
+        cluster.wait(1.0)
+        assert len(cluster.done) >= 100
+        assert len(cluster.read_at) == 34
+        assert cluster.refusals == 0
+        assert set(cluster.entries.values()) == {1}
+
+
+def test_entries_that_were_lost_leave_again_within_two_heartbeats() -> None:
+    """Rule 12."""
+    for seed in range(10):
+        cluster = Lanes(seed)
+        cluster.make_leader(A)
+        cluster.filter = lambda sender, to, message: (
+            not (isinstance(message, Append) and message.entries)
+        )
+        cluster.wait(cluster.rng.random() * 0.1)
+        cluster.write(A, b"x")
+        cluster.wait(0.06)
+        cluster.filter = lambda sender, to, message: True
+        cluster.wait(0.22)
+        assert b"x" in cluster.done
+
+
+def test_a_transfer_waits_for_what_is_overtaken() -> None:
+    """Rules 12 and 22."""
+    cluster = Lanes(0)
+    cluster.make_leader(A)
+    for n in range(10):
+        cluster.write(A, b"%d" % n)
+    cluster.transfer(A, "t1", B)
+    cluster.run(lambda: cluster.raft(B).state is Role.LEADER, within=0.3)
+    cluster.run(lambda: len(commands(cluster, B)) == 10, within=0.3)
 
 
 def test_a_follower_that_is_stalled_again_campaigns_all_the_same() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from exraft.raft.progress import MAX_INFLIGHT, MAX_INFLIGHT_BYTES, Progress
+from exraft.raft.progress import MAX_INFLIGHT, MAX_INFLIGHT_BYTES, MUCH, Progress
+
+PATIENCE = 10
 
 
 def replicating(match: int = 0) -> Progress:
@@ -125,3 +127,77 @@ def test_a_peer_that_has_more_than_was_sent_lately_is_sent_what_comes_after() ->
     progress = replicating(4)
     progress.accepted(9)
     assert (progress.match, progress.next) == (9, 10)
+
+
+def test_what_is_under_way_is_due_when_it_was_so_for_a_heartbeat() -> None:
+    """Rule 12: until then a heartbeat may have overtaken it."""
+    progress = replicating(4)
+    progress.sent(7, 10)
+    assert progress.due == 4
+    progress.tick(PATIENCE)
+    progress.sent(9, 10)
+    assert progress.due == 4
+    progress.tick(PATIENCE)
+    assert progress.due == 7
+
+
+def test_what_a_peer_has_is_due_at_once() -> None:
+    progress = replicating(4)
+    progress.sent(7, 10)
+    progress.accepted(7)
+    assert progress.due == 7
+
+
+def test_what_was_due_before_a_refusal_is_due_no_more() -> None:
+    """Rule 12."""
+    progress = replicating(4)
+    progress.sent(9, 10)
+    for _ in range(3):
+        progress.tick(PATIENCE)
+    progress.refused(9, 6)
+    progress.sent(9, 10)
+    assert progress.due == 6
+    progress.accepted(6)
+    progress.sent(9, 10)
+    progress.tick(PATIENCE)
+    assert progress.due == 6
+
+
+def test_much_is_due_when_nothing_has_moved_for_longer() -> None:
+    """Rule 12."""
+    progress = replicating(4)
+    for _ in range(PATIENCE):
+        # Of an idle time nothing is counted.
+        progress.tick(PATIENCE)
+    progress.sent(5, MUCH)
+    progress.sent(6, 1)
+    for _ in range(PATIENCE):
+        progress.tick(PATIENCE)
+        assert progress.due == 4
+    progress.tick(PATIENCE)
+    assert progress.due == 6
+
+
+def test_much_of_which_some_has_arrived_is_waited_for_as_long_again() -> None:
+    """Rule 12."""
+    progress = replicating(4)
+    progress.sent(5, MUCH)
+    progress.sent(6, MUCH + 1)
+    for _ in range(PATIENCE):
+        progress.tick(PATIENCE)
+    progress.accepted(5)
+    for _ in range(PATIENCE):
+        progress.tick(PATIENCE)
+        assert progress.due == 5
+
+
+def test_an_acknowledgement_of_what_was_known_moves_nothing() -> None:
+    """Rule 12: heartbeats are acknowledged all the time."""
+    progress = replicating(4)
+    progress.sent(5, MUCH + 1)
+    for _ in range(PATIENCE):
+        progress.tick(PATIENCE)
+        progress.accepted(4)
+    assert (progress.probing, progress.next, progress.inflight) == (False, 6, 1)
+    progress.tick(PATIENCE)
+    assert progress.due == 5

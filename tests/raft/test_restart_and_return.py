@@ -17,6 +17,7 @@ from exraft.raft import (
     Entry,
     Logged,
     Message,
+    Options,
     PreVote,
     PreVoteReply,
     Refusal,
@@ -26,6 +27,7 @@ from exraft.raft import (
 from exraft.raft.config import config_entry, decode_config
 from exraft.storage import Fenced
 from exraft.testing.cluster import QUICK, Cluster
+from exraft.testing.faults import Faults
 from tests.raft.hand import (
     A,
     B,
@@ -313,6 +315,202 @@ def test_a_leader_that_dies_for_good_is_replaced_without_waiting_for_a_timeout()
     for peer in (B, C):
         cluster.leader_gone(peer, A)
     cluster.run(lambda: cluster.leader() is not None, within=0.3)
+
+
+# Rule 28: a connection to the leader that was closed.
+
+PATIENT = Options(min_election_timeout=1.0, max_election_timeout=10.0, heartbeat_timeout=0.1)
+
+
+def doubting(seed: int = 0) -> Hand:
+    """A heard B at 0, and lost the connection to it at 0.3."""
+    hand = Hand(seed=seed, options=PATIENT)
+    hand.hear(append(B, 1, (0, 0)))
+    hand.wait(0.3)
+    hand.raft.leader_lost(B, hand.now)
+    return hand
+
+
+def test_a_follower_that_loses_its_leader_asks_for_votes_when_they_may_be_given() -> None:
+    """Rule 28."""
+    for seed in range(20):
+        hand = doubting(seed)
+        assert 1.0 <= hand.raft.deadline <= 1.02
+        hand.wait_for_deadline()
+        assert hand.told(PreVote)
+
+
+def test_followers_that_lose_their_leader_do_not_ask_all_at_once() -> None:
+    """Rule 28."""
+    assert len({doubting(seed).raft.deadline for seed in range(20)}) == 20
+
+
+def test_a_follower_that_loses_its_leader_sticks_to_it_as_long_as_before() -> None:
+    """Rules 4 and 28: it may be the network."""
+    hand = doubting()
+    assert hand.raft.leader == B
+    hand.wait(0.69)
+    hand.hear(pre_vote(C, 2), vote(C, 2))
+    assert not hand.only(PreVoteReply, C).granted
+    assert not hand.only(VoteReply, C).granted
+    assert hand.raft.term == 1
+    hand.wait(0.01)
+    hand.hear(pre_vote(C, 2))
+    assert hand.only(PreVoteReply, C).granted
+
+
+def test_a_follower_that_has_not_heard_its_leader_for_long_asks_as_it_loses_it() -> None:
+    """Rule 28."""
+    hand = Hand(options=PATIENT)
+    hand.hear(append(B, 1, (0, 0)))
+    assert hand.raft.deadline > 2.0
+    hand.now = 1.5
+    hand.raft.leader_lost(B, hand.now)
+    assert 1.5 <= hand.raft.deadline <= 1.52
+
+
+def test_refused_pre_votes_after_a_loss_are_asked_for_every_heartbeat() -> None:
+    """Rule 28: others may have heard the leader a heartbeat later."""
+    hand = doubting()
+    hand.wait_for_deadline()
+    asked = 0
+    while hand.now < 1.9:
+        hand.hear(pre_vote_reply(C, 1, 2, granted=False))
+        assert hand.raft.deadline - hand.now == pytest.approx(0.1)
+        hand.wait_for_deadline()
+        asked += len(hand.told(PreVote, C))
+    assert asked >= 8
+
+
+def test_a_leader_that_is_heard_after_its_connection_was_closed_is_trusted_as_before() -> None:
+    """Rule 28."""
+    waits = []
+    for seed in range(20):
+        hand = doubting(seed)
+        hand.wait(0.1)
+        hand.hear(append(B, 1, (0, 0)))
+        waits.append(hand.raft.deadline - hand.now)
+    assert min(waits) >= 1.0
+    assert max(waits) > 5.0
+
+
+def test_who_hears_its_leader_again_is_in_a_hurry_no_more() -> None:
+    """Rule 28."""
+    hand = Hand(options=replace(PATIENT, max_election_timeout=1.1))
+    hand.hear(append(B, 1, (0, 0)))
+    hand.wait(0.3)
+    hand.raft.leader_lost(B, hand.now)
+    hand.now = 0.45
+    hand.hear(append(B, 1, (0, 0)))
+    hand.wait_for_deadline()
+    assert hand.told(PreVote)
+    waits = []
+    for _ in range(3):
+        before = hand.now
+        hand.wait_for_deadline()
+        waits.append(hand.now - before)
+    assert max(waits) > 0.11
+
+
+def test_what_was_under_way_when_a_connection_was_closed_is_no_sign_of_life() -> None:
+    """Rule 28: the last messages of the dead may be handled after the news."""
+    hand = doubting()
+    hand.wait(0.01)
+    hand.hear(append(B, 1, (0, 0)))
+    assert 1.31 <= hand.raft.deadline <= 1.33
+
+
+def test_a_new_leader_is_not_doubted_for_what_befell_the_one_before() -> None:
+    """Rule 28."""
+    for seed in range(5):
+        hand = doubting(seed)
+        hand.hear(vote(C, 2, force=True), append(C, 2, (0, 0)))
+        assert hand.raft.deadline - hand.now > 1.02
+
+
+def test_a_connection_that_is_lost_twice_is_lost_once() -> None:
+    """Rules 12 and 28."""
+    hand = doubting()
+    before = hand.raft.deadline
+    for _ in range(3):
+        hand.wait(0.1)
+        hand.raft.leader_lost(B, hand.now)
+        assert hand.raft.deadline == before
+
+
+def test_the_connection_to_who_does_not_lead_changes_nothing() -> None:
+    """Rule 28."""
+    hand = Hand()
+    hand.hear(append(B, 1, (0, 0)))
+    hand.hear(append(C, 2, (0, 0)))
+    before = (hand.raft.leader, hand.raft.deadline)
+    hand.raft.leader_lost(B, hand.now)
+    hand.raft.leader_lost(A, hand.now)
+    assert (hand.raft.leader, hand.raft.deadline) == before
+
+
+def test_who_leads_or_campaigns_has_no_leader_to_lose() -> None:
+    """Rule 28."""
+    hand = Hand()
+    hand.campaign()
+    for role in (Role.CANDIDATE, Role.LEADER):
+        assert hand.raft.state is role
+        before = hand.raft.deadline
+        for peer in (A, B):
+            hand.raft.leader_lost(peer, hand.now)
+        assert (hand.raft.state, hand.raft.deadline) == (role, before)
+        hand.hear(vote_reply(B, 1))
+
+
+def lose(cluster: Cluster, leader: Peer, *peers: Peer) -> None:
+    for peer in peers:
+        cluster.leader_lost(peer, leader)
+
+
+@pytest.mark.parametrize("count", [3, 5])
+def test_a_leader_whose_process_ends_is_replaced_soon_after_stickiness_ends(count: int) -> None:
+    """Rule 28: though an election timeout may be ten times that, and votes are split."""
+    for seed in range(20):
+        cluster = Cluster(count, seed=seed, options=PATIENT, faults=Faults(delay=(0.001, 0.03)))
+        cluster.make_leader(A)
+        cluster.crash(A, killed=True)
+        lose(cluster, A, *(peer for peer in cluster.peers if peer != A))
+        cluster.run(lambda c=cluster: c.leader() is not None, within=2.5)  # type: ignore[misc]
+
+
+def test_connections_that_are_closed_while_the_leader_lives_disturb_nobody() -> None:
+    """Rule 28."""
+    for seed in range(10):
+        cluster = Cluster(3, seed=seed, options=PATIENT)
+        leader = cluster.make_leader(A)
+        term = leader.term
+        asked: list[PreVote] = []
+
+        def hear(sender: Peer, to: Peer, message: Message, asked: list[PreVote] = asked) -> bool:
+            asked += [message] if isinstance(message, PreVote) else []
+            return True
+
+        cluster.filter = hear
+        for _ in range(30):
+            cluster.wait(0.15)
+            lose(cluster, A, B, C)
+        cluster.wait(3.0)
+        assert not asked
+        assert [cluster.raft(peer).term for peer in cluster.peers] == [term] * 3
+
+
+def test_who_loses_its_leader_alone_deposes_nobody() -> None:
+    """Rules 4 and 28: the others hear it."""
+    cluster = Cluster(3, options=PATIENT)
+    leader = cluster.make_leader(A)
+    term = leader.term
+    cluster.network.cut((A, B), (B, A))
+    lose(cluster, A, B)
+    cluster.wait(5.0)
+    cluster.heal()
+    cluster.wait(1.0)
+    assert (cluster.leader(), leader.term) == (leader, term)
+    assert cluster.raft(B).leader == A
 
 
 # Rule 29: a member that comes back with another store.

@@ -16,13 +16,14 @@ from exraft.raft import (
     Install,
     InstallReply,
     Logged,
+    Options,
     PreVote,
     Reach,
     Snapshot,
     SnapshotReader,
     VoteReply,
 )
-from exraft.raft.progress import MAX_PIECES
+from exraft.raft.progress import MAX_PIECES, MUCH
 from exraft.storage import LentStore, MemoryStore
 from exraft.testing.cluster import QUICK
 from tests.raft.hand import (
@@ -58,10 +59,10 @@ STATE = b"twelve bytes"
 LONG = bytes(range(100))
 
 
-def follower(*, commit: int = 1, entries: int = 4) -> Hand:
+def follower(*, commit: int = 1, entries: int = 4, options: Options = CUT) -> Hand:
     """A, in term 1, whose log holds the configuration and commands."""
     log = [configuration(1, A, B, C), *entries_of(1, entries)]
-    return Hand(owner=with_log(A, *log, commit=commit), options=CUT)
+    return Hand(owner=with_log(A, *log, commit=commit), options=options)
 
 
 def leader(state: bytes = STATE) -> tuple[Hand, Snapshot]:
@@ -886,6 +887,7 @@ def test_pieces_that_were_lost_leave_again_when_nothing_moves_between_two_heartb
     """Rule 25."""
     hand, taken = leader(LONG)
     hand.hear(holds(C, 2, taken, 0))
+    hand.wait(0.1)
     hand.hear(holds(C, 2, taken, 4))
     hand.wait(0.1)
     assert pieces(hand) == []
@@ -894,6 +896,78 @@ def test_pieces_that_were_lost_leave_again_when_nothing_moves_between_two_heartb
     hand.hear(holds(C, 2, taken, 4))
     assert pieces(hand)[0] == (4, LONG[4:8])
     assert len(pieces(hand)) == MAX_PIECES
+
+
+def test_pieces_that_have_just_left_are_not_asked_for_by_the_next_heartbeat() -> None:
+    """Rules 12 and 25: the question may overtake them."""
+    hand, taken = leader(LONG)
+    hand.wait(0.1)
+    hand.wait(0.1)
+    hand.hear(holds(C, 2, taken, 0))
+    hand.wait(0.1)
+    assert pieces(hand) == []
+    hand.wait(0.1)
+    assert pieces(hand) == [(0, b"")]
+
+
+HEAVY = bytes(1 << 20)
+
+
+def heavy() -> tuple[Hand, Snapshot]:
+    """As `leader`; C takes in a snapshot of 1 MiB, in pieces of 16 KiB."""
+    hand = follower(options=replace(CUT, snapshot_chunk_bytes=1 << 14))
+    hand.campaign()
+    hand.hear(vote_reply(B, 2))
+    hand.hear(accept(B, 2, 6))
+    taken = hand.snapshot(HEAVY)
+    hand.hear(holds(C, 2, taken, 0))
+    assert len(pieces(hand)) == MAX_PIECES
+    return hand, taken
+
+
+def test_a_heavy_snapshot_on_a_slow_road_is_sent_once() -> None:
+    """Rule 25: sent again each heartbeat it would hold itself up for ever."""
+    hand, taken = heavy()
+    sent = [offset for offset, _ in pieces(hand)]
+    for held in range(1 << 14, len(HEAVY) + 1, 1 << 14):
+        for _ in range(8):
+            hand.wait(0.1)
+            assert pieces(hand) == []
+            hand.hear(refuse(C, 2, 6), accept(B, 2, 6))
+        if len(HEAVY) - held <= MUCH:
+            break
+        hand.hear(holds(C, 2, taken, held))
+        sent += [offset for offset, _ in pieces(hand)]
+    assert sent == list(range(0, len(HEAVY), 1 << 14))
+
+
+def test_a_heavy_snapshot_of_which_nothing_arrives_is_asked_for() -> None:
+    """Rule 25."""
+    hand, taken = heavy()
+    for _ in range(10):
+        hand.wait(0.1)
+        assert pieces(hand) == []
+        hand.hear(accept(B, 2, 6))
+    hand.wait(0.1)
+    assert pieces(hand) == [(0, b"")]
+    hand.hear(holds(C, 2, taken, 0))
+    assert pieces(hand)[0] == (0, HEAVY[: 1 << 14])
+
+
+def test_a_heartbeat_asks_for_the_newest_if_what_its_peer_has_is_cut_off() -> None:
+    """Rules 12 and 24: the log does not say any more of which term that was."""
+    hand, _ = leader()
+    hand.hear(accept(C, 2, 6))
+    hand.hear(accept(C, 2, 6))
+    for n in range(20):
+        hand.propose(b"%d" % n)
+    hand.hear(accept(B, 2, 26))
+    hand.snapshot()
+    assert hand.store.base_index > 6
+    hand.propose(b"x")
+    hand.read("r1")
+    beat = hand.only(Append, C)
+    assert (beat.entries, beat.prev_index) == ((), 27)
 
 
 def test_who_has_lost_what_it_had_of_a_snapshot_gets_it_again() -> None:
@@ -914,6 +988,7 @@ def test_a_lost_acknowledgement_of_a_whole_snapshot_is_asked_for_again() -> None
     """Rules 12 and 25."""
     hand, taken = leader()
     hand.hear(holds(C, 2, taken, 0))
+    hand.wait(0.1)
     hand.wait(0.1)
     assert pieces(hand) == [(0, b"")]
     hand.hear(accept(C, 2, 6))
@@ -956,6 +1031,7 @@ def test_a_heartbeat_leaves_before_the_pieces_of_the_same_moment() -> None:
     """Rule 25: it does not wait behind them."""
     hand, taken = leader(LONG)
     hand.hear(holds(C, 2, taken, 0))
+    hand.wait(0.1)
     hand.raft.tick(hand.now + 0.1)
     hand.hear(holds(C, 2, taken, 8))
     kinds = [type(message) for peer, message in hand.sent if peer == C]
@@ -1030,6 +1106,7 @@ def test_a_snapshot_that_was_begun_is_sent_to_its_end_though_a_newer_one_is_take
     hand.hear(accept(B, 2, 7))
     newer = hand.snapshot(b"and another state")
     assert newer.index == 7
+    hand.wait(0.1)
     hand.wait(0.1)
     hand.hear(holds(C, 2, taken, 4))
     assert [piece.snapshot for piece in hand.told(Install, C)] == [taken, taken]

@@ -530,6 +530,10 @@ class Play:
     def gone(self, name: str, peer: str) -> None:
         self.world.act(self._running(name), lambda raft, now: raft.leader_gone(peer_of(peer), now))
 
+    @phrase("{server} loses its connection to {server}")
+    def loses(self, name: str, peer: str) -> None:
+        self.world.act(self._running(name), lambda raft, now: raft.leader_lost(peer_of(peer), now))
+
     @phrase("{server} takes a snapshot")
     def takes_snapshot(self, name: str) -> None:
         self.begins_snapshot(name)

@@ -70,6 +70,25 @@ def test_a_cluster_of_any_size_survives_it(kind: str, count: int, on_disk: bool)
         cluster.run(partial(leads, cluster))
 
 
+@pytest.mark.parametrize("kind", ["crash", "cut one direction", "cut one link"])
+def test_followers_lose_the_connection_to_a_leader_that_is_gone_or_cut_off(kind: str) -> None:
+    lost = total(lives(kind, wait=0.2), "connections lost")
+    assert lost > 5
+
+
+def test_connections_are_closed_for_nothing_in_a_bad_network_only() -> None:
+    def lost(faults: Faults) -> int:
+        cluster = Cluster(3, faults=faults)
+        cluster.elect()
+        trouble = Trouble(cluster, min_majority=1, hasty=False)
+        for draw in range(100):
+            trouble.happen(Happening(0.0, "stall", draw))
+        return cluster.counts["connections lost"]
+
+    assert lost(Faults()) == 0
+    assert lost(Faults(partitions=0.1)) > 5
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_its_choices_come_from_its_own_seed(kind: str) -> None:
     def life(draw: int, before: int) -> list[str]:
