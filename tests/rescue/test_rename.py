@@ -43,7 +43,7 @@ def test_a_cluster_goes_on_under_a_node_as_its_refusal_says(
 ) -> None:
     stopped_cluster(tmp_path, writes=10)
     before = {name: image_of(tmp_path / name[1:]) for name in RAFT}
-    monkeypatch.setattr(names, "LOCAL_NODE", NODE)
+    monkeypatch.setattr(names, "_this_node", NODE)
     for name in RAFT:
         with pytest.raises(StoreMismatch) as refused:
             start(tmp_path, [name])
