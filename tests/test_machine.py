@@ -9,10 +9,12 @@ import io
 import json
 import pickle
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from exraft import codec
 from exraft.child_spec import ChildSpec, Start
 from exraft.errors import NotSerialisable, OptionError
 from exraft.machine import (
@@ -200,6 +202,71 @@ def test_by_default_the_state_is_captured_at_once_and_comes_back() -> None:
 def test_by_default_a_state_that_cannot_be_serialised_is_refused_at_the_capture() -> None:
     with pytest.raises(NotSerialisable):
         KeyValueStore().snapshot({"k": threading.Lock()})
+
+
+@pytest.fixture(params=["msgpack", "json"])
+def plain(request: pytest.FixtureRequest) -> Iterator[str]:
+    codec.use(request.param)
+    yield request.param
+    codec.use("pickle")
+
+
+def test_by_a_plain_codec_the_state_is_captured_plainly_and_comes_back(plain: str) -> None:
+    machine = KeyValueStore()
+    file = io.BytesIO()
+    machine.snapshot({"k": [1]})(file)
+    assert file.getvalue()[:1] == b"\xc1"
+    file.seek(0)
+    assert machine.restore(file) == {"k": [1]}
+
+
+def test_by_a_plain_codec_a_state_that_is_not_plain_is_refused_at_the_capture(plain: str) -> None:
+    with pytest.raises(NotSerialisable, match="a value of type set can't be serialised"):
+        KeyValueStore().snapshot({"k": {1}})
+
+
+@pytest.mark.parametrize("state", [{"k": ("a", 1)}, [[()]], ("a", ("b",))])
+def test_by_a_plain_codec_a_tuple_in_a_state_is_refused_as_a_copy_would_differ(
+    plain: str, state: object
+) -> None:
+    with pytest.raises(NotSerialisable, match="a tuple in a state"):
+        KeyValueStore().snapshot(state)
+
+
+def test_by_a_plain_codec_what_is_in_two_places_of_a_state_is_refused(plain: str) -> None:
+    for shared in ([1], {"a": 1}, []):
+        with pytest.raises(NotSerialisable, match="in two places of a state"):
+            KeyValueStore().snapshot({"items": [shared], "by_name": {"x": shared}})
+
+
+def test_a_state_of_plain_data_is_captured_whole(plain: str) -> None:
+    shared = "text"
+    for state in ({"a": [shared, shared], "b": {"c": [[], {}]}}, ("a", [1]), "text", 5):
+        file = io.BytesIO()
+        KeyValueStore().snapshot(state)(file)
+        file.seek(0)
+        assert KeyValueStore().restore(file) == state
+
+
+def test_by_messagepack_a_key_may_be_a_tuple_which_comes_back_as_one() -> None:
+    codec.use("msgpack")
+    try:
+        file = io.BytesIO()
+        KeyValueStore().snapshot({("a", (1,)): [2]})(file)
+        file.seek(0)
+        assert KeyValueStore().restore(file) == {("a", (1,)): [2]}
+    finally:
+        codec.use("pickle")
+
+
+def test_by_a_plain_codec_a_pickled_state_is_not_restored(plain: str) -> None:
+    for protocol in range(6):
+        with pytest.raises(NotSerialisable, match="takes no pickles"):
+            KeyValueStore().restore(io.BytesIO(pickle.dumps({"k": [1]}, protocol)))
+
+
+def test_an_init_arg_never_leaves_the_process_so_it_need_not_be_plain(plain: str) -> None:
+    assert KeyValueStore.child_spec({1, 2}, name=":foo").id == ":foo"
 
 
 def test_the_release_cursor_is_one_object_and_has_no_effect() -> None:

@@ -52,8 +52,8 @@ DEAD_MS: Final = 4000
 """Without an answer to which the connection counts as lost."""
 MOST_WAITING: Final = 10_000
 """Calls that may wait for one connection."""
-FEW: Final = 8
-"""Calls under way up to which each has a frame of its own."""
+FEW: Final = 128
+"""Calls under way up to which their own threads send them."""
 TOGETHER: Final = 64
 """Calls in one frame, at most."""
 
@@ -331,6 +331,8 @@ class CallLane(Lane):
         self._asked: dict[int, Asked] = {}
         self._waiting: deque[Asked] = deque()
         """For a connection, or for others to leave with."""
+        self._turn = threading.Lock()
+        """Held by who sends what waits."""
         self._flushes = False
         """Whether the node's thread is about to send what waits."""
         self._seldom = Seldom(logger, 5.0)
@@ -341,26 +343,46 @@ class CallLane(Lane):
     def ask(self, call: Asked) -> bool:
         """Send it, now or once there is a connection; False if too many wait already.
 
-        As long as few calls are under way each leaves at once. Of many, those that come while the
-        node's thread gets round to it leave together: a frame costs both ends as much as a call.
+        Nobody waits for another one who sends: who does takes along what came meanwhile, as a frame
+        costs both ends as much as a call. When many are under way, those that come while the node's
+        thread gets round to it leave together.
         """
+        waiting = self._waiting
+        if self.up:
+            waiting.append(call)
+            if len(self._asked) < FEW or len(waiting) >= TOGETHER:
+                self._combine()
+            elif not self._flushes:
+                self._flushes = True
+                self._loop.call_soon(self._flush)
+            if not self.up:
+                # It was lost a moment ago.
+                self._is_down()
+            return True
         with self.lock:
-            waiting = self._waiting
-            if self.up:
-                if len(self._asked) < FEW:
-                    return self._send([call])
-                waiting.append(call)
-                if len(waiting) >= TOGETHER:
-                    self._send_waiting()
-                elif not self._flushes:
-                    self._flushes = True
-                    self._loop.call_soon(self._flush)
-                return True
             if self._closed or len(waiting) >= MOST_WAITING:
                 return False
             waiting.append(call)
         self.want()
         return True
+
+    def _is_down(self) -> None:
+        if self._closed:
+            self.on_failed()
+        else:
+            self.want()
+
+    def _combine(self) -> None:
+        turn = self._turn
+        # Who does not get it goes away: who has it looks again after having let go of it.
+        while self._waiting and turn.acquire(False):
+            try:
+                with self.lock:
+                    if not self.up:
+                        return
+                    self._send_waiting()
+            finally:
+                turn.release()
 
     def _flush(self) -> None:
         with self.lock:
@@ -370,8 +392,8 @@ class CallLane(Lane):
 
     def _send_waiting(self) -> None:
         """With the lock held, and the connection up."""
-        calls = list(self._waiting)
-        self._waiting.clear()
+        waiting = self._waiting
+        calls = [waiting.popleft() for _ in range(len(waiting))]
         for start in range(0, len(calls), TOGETHER):
             some = calls[start : start + TOGETHER]
             if not self._send(some):
