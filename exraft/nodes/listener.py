@@ -148,10 +148,11 @@ class Listener:
                 deliver.post(parcel.to, parcel.message)  # type: ignore[union-attr]
             elif kind is wire.Cancel:
                 deliver.cancel(route, parcel.id)  # type: ignore[union-attr]
-            elif kind is wire.Answer or kind is wire.Failure:
-                counts.malformed += 1
+            elif isinstance(parcel, wire.Request):
+                deliver.serve(route, parcel)
             else:
-                deliver.serve(route, parcel)  # type: ignore[arg-type]
+                # An answer, to who has asked for nothing.
+                counts.malformed += 1
 
     def _refuse(self, route: Route) -> None:
         with self._shared.lock, suppress(zmq.ZMQError):
