@@ -49,7 +49,10 @@ def test_a_server_serves_until_it_is_told_to_end(
             service.signal(signal.SIGTERM)
             assert manager.recv(100) == b"STOPPING=1"
             assert service.ended() == 0
-            assert [line["event"] for line in service.log() if "event" in line][-2:] == ["stopping", "stopped"]
+            assert [line["event"] for line in service.log() if "event" in line][-2:] == [
+                "stopping",
+                "stopped",
+            ]
 
 
 def test_it_lets_itself_open_as_many_files_as_it_may(_client: None) -> None:
