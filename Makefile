@@ -60,6 +60,7 @@ stress: $(VENV)/.test ## run the stress tests (SECONDS=20, SEED=any)
 	STRESS_SECONDS=$(SECONDS) $(if $(SEED),STRESS_SEED=$(SEED)) $(PY) -m pytest -m stress
 
 soak: $(VENV)/.test $(VENV)/.bench ## kill processes, write a million times (KILLS=100, WRITES=1000000)
+	$(PY) -m tests.distributed $(if $(SEED),--seed $(SEED))
 	$(PY) -m tests.kills --kills $(KILLS) $(if $(SEED),--seed $(SEED))
 	$(PY) -m tests.soak --writes $(WRITES) --plot benchmarks/results/soak.png
 
