@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks import report
-from benchmarks.groups import GROUPS
+from benchmarks.groups import GROUPS, NODES_MODULE
 from benchmarks.measure import QUICK, Plan
 from benchmarks.rows import BATCHED, ETCD, UNBATCHED, Row, judged
 
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "--quick", action="store_true", help="under a minute; the figures are rough"
+        "--quick", action="store_true", help="some one and a half minutes; the figures are rough"
     )
     parser.add_argument(
         "--rows", default="*", metavar="GLOB", help="only such rows, as 'exraft/*' or 'write.64*'"
@@ -112,6 +112,9 @@ def _runs(plan: Plan, pinnings: Sequence[bool]) -> tuple[list[tuple[int, bool]],
     if find_spec("pysyncobj") is None:
         absent |= {BATCHED, UNBATCHED}
         notes.append("PySyncObj is not installed (extra `bench`): without it")
+    if find_spec("zmq") is None:
+        absent.add(NODES_MODULE)
+        notes.append("pyzmq is not installed (extra `nodes`): no rows between processes")
     if which("etcd") is None:
         absent.add(ETCD)
         notes.append("etcd is not on this machine: without it")
@@ -119,8 +122,8 @@ def _runs(plan: Plan, pinnings: Sequence[bool]) -> tuple[list[tuple[int, bool]],
         (index, pinned)
         for pinned in pinnings
         for index, group in enumerate(GROUPS)
-        if plan.wants(group.subject, *group.rows)
-        and group.subject not in absent
+        if group.wanted(plan)
+        and not {group.subject, group.module} & absent
         and (group.pinned_too or not pinned)
     ]
     return runs, notes
@@ -198,7 +201,9 @@ def _facts(plan: Plan) -> dict[str, Any]:
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "system": platform.platform(),
         "cores": os.cpu_count(),
-        "versions": {name: _version(name) for name in ("exraft", "pykka", "msgspec", "pysyncobj")},
+        "versions": {
+            name: _version(name) for name in ("exraft", "pykka", "msgspec", "pyzmq", "pysyncobj")
+        },
         "plan": asdict(plan),
         "load average before": _load(),
     }

@@ -16,19 +16,29 @@ from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from time import perf_counter, sleep
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks import disk
 from benchmarks.measure import DEADLINE, Plan, Work, blocking, compared
-from benchmarks.peers import free_ports
+from benchmarks.processes import free_ports
 from benchmarks.rows import PAYLOAD, Row
 
+KEY = base64.b64encode(b"1").decode()
 PUT = json.dumps(
     {
-        "key": base64.b64encode(b"1").decode(),
+        "key": KEY,
         "value": base64.b64encode(b"v" * PAYLOAD).decode(),
     }
 )
+GET = json.dumps({"key": KEY})
+"""Linearizable, as reads are by default."""
+
+
+class Cluster(NamedTuple):
+    """Who leads, and the processes of all three."""
+
+    leader: Member
+    pids: list[int]
 
 
 class Refused(Exception):
@@ -62,19 +72,23 @@ class Member:
     def write(self) -> None:
         self.post("/v3/kv/put", PUT)
 
+    def read(self) -> None:
+        self.post("/v3/kv/range", GET)
+
     def leads(self) -> bool:
         status = self.post("/v3/maintenance/status", "{}")
         return bool(status.get("leader")) and status["leader"] == status["header"]["member_id"]
 
 
 @contextmanager
-def cluster() -> Iterator[Member]:
-    """A fresh cluster; yields its leader."""
+def cluster() -> Iterator[Cluster]:
+    """A fresh cluster with a leader."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         ports = free_ports(6)
         peers = [f"http://127.0.0.1:{port}" for port in ports[:3]]
         members = ",".join(f"m{number}={url}" for number, url in enumerate(peers))
+        pids = []
         for number, peer in enumerate(peers):
             client = f"http://127.0.0.1:{ports[3 + number]}"
             process = subprocess.Popen(
@@ -89,7 +103,8 @@ def cluster() -> Iterator[Member]:
             )
             stack.callback(process.wait)
             stack.callback(process.kill)
-        yield _leader([Member(port) for port in ports[3:]])
+            pids.append(process.pid)
+        yield Cluster(_leader([Member(port) for port in ports[3:]]), pids)
 
 
 def _leader(members: list[Member]) -> Member:
@@ -109,7 +124,8 @@ def _leader(members: list[Member]) -> Member:
 
 def throughput(subject: str, plan: Plan) -> Iterator[Row]:
     """Writes one at a time, and many at once."""
-    with disk.running() as below, cluster() as leader:
+    with disk.running() as below, cluster() as three:
+        leader = three.leader
         works = [
             Work("durable.write.1", "ms", blocking(leader.write), disk.APPEND[1]),
             Work("durable.write.64", "1/s", blocking(leader.write, threads=64), disk.APPEND[10]),

@@ -27,6 +27,11 @@ class Group:
     rows: tuple[str, ...]
     pinned_too: bool = True
     """Whether the figures depend much on the number of cores (timeouts and memory do not)."""
+    beside: tuple[str, ...] = ()
+    """Other subjects, of which it takes such rows in the same rounds if they are there."""
+
+    def wanted(self, plan: Plan) -> bool:
+        return any(plan.wants(subject, *self.rows) for subject in (self.subject, *self.beside))
 
     def measure(self, plan: Plan) -> Iterator[Row]:
         function = cast(Measure, getattr(import_module(self.module), self.function))
@@ -44,6 +49,7 @@ _WRITES = (
 _DURABLE = ("durable.write.1", "durable.write.64", "durable.write.pipelined")
 _OURS = "benchmarks.ours"
 _PEERS = "benchmarks.peers"
+NODES_MODULE = "benchmarks.nodes"
 _PEER_THROUGHPUT = ("writes and reads", _PEERS, "throughput", (*_WRITES, "read.dirty"))
 _PEER_FAILOVER = ("elections", _PEERS, "failover", ("leader.first", "leader.gone"))
 
@@ -151,4 +157,45 @@ GROUPS = (
     Group(UNBATCHED, "journalled writes", _PEERS, "journalled", _DURABLE, pinned_too=False),
     Group(ETCD, "writes", "benchmarks.etcd", "throughput", _DURABLE[:2], pinned_too=False),
     Group(BATCHED, "memory", _PEERS, "memory", ("memory",), pinned_too=False),
+    Group(
+        "exraft",
+        "writes and reads between processes",
+        NODES_MODULE,
+        "throughput",
+        (
+            "nodes.ping-pong",
+            "nodes.write.1.home",
+            "nodes.write.1",
+            "nodes.write.64",
+            "nodes.write.pipelined.1000",
+            "nodes.write.pipelined.10000",
+            "nodes.read.1",
+            "nodes.read.64",
+        ),
+        pinned_too=False,
+        beside=("floor", BATCHED, UNBATCHED),
+    ),
+    Group(
+        "exraft",
+        "durable writes between processes",
+        NODES_MODULE,
+        "durable",
+        (
+            "nodes.durable.write.1",
+            "nodes.durable.write.64",
+            "nodes.durable.read.1",
+            "nodes.durable.read.64",
+        ),
+        pinned_too=False,
+        beside=(BATCHED, UNBATCHED, ETCD),
+    ),
+    Group(
+        "exraft",
+        "the leader's process killed",
+        NODES_MODULE,
+        "killed",
+        ("nodes.leader.killed",),
+        pinned_too=False,
+        beside=(BATCHED, UNBATCHED),
+    ),
 )

@@ -51,6 +51,8 @@ class Plan:
     many_keys: int = 100_000
     many_children: int = 1_000
     peer_log: int = 20_000
+    kills: int = 10
+    most_outstanding: int = 10_000
 
     def wants(self, subject: str, *names: str) -> bool:
         return any(
@@ -60,7 +62,14 @@ class Plan:
 
 
 QUICK = Plan(
-    seconds=0.1, repetitions=3, failovers=1, long_log=20_000, many_keys=20_000, peer_log=5_000
+    seconds=0.1,
+    repetitions=3,
+    failovers=1,
+    long_log=20_000,
+    many_keys=20_000,
+    peer_log=5_000,
+    kills=1,
+    most_outstanding=OUTSTANDING,
 )
 
 
@@ -68,6 +77,7 @@ QUICK = Plan(
 class Sample:
     """What many calls took: calls per second all together, and seconds for one of them."""
 
+    calls: int
     rate: float
     p50: float
     p99: float
@@ -121,6 +131,7 @@ def blocking(call: Callable[[], object], threads: int = 1, most: int | None = No
             after - before for run in runs for before, after in zip(run, run[1:], strict=False)
         )
         return Sample(
+            calls=len(laps),
             rate=len(laps) / elapsed,
             p50=median(laps),
             p99=laps[int(len(laps) * 0.99)],
@@ -144,6 +155,7 @@ def timed(call: Callable[[], float]) -> Measured:
         used = process_time() - used
         laps.sort()
         return Sample(
+            calls=len(laps),
             rate=len(laps) / elapsed,
             p50=median(laps),
             p99=laps[int(len(laps) * 0.99)],
@@ -154,9 +166,12 @@ def timed(call: Callable[[], float]) -> Measured:
 
 
 def pipelined(
-    submit: Callable[[], Handle], wait: Callable[[Handle], object], most: int | None = None
+    submit: Callable[[], Handle],
+    wait: Callable[[Handle], object],
+    most: int | None = None,
+    outstanding: int = OUTSTANDING,
 ) -> Measured:
-    """One caller sends, and from `OUTSTANDING` calls on waits for the oldest each time.
+    """One caller sends, and from `outstanding` calls on waits for the oldest each time.
 
     It stops after `most` calls if that comes before the time is over.
     """
@@ -171,14 +186,14 @@ def pipelined(
         while calls < limit and perf_counter() < deadline:
             waiting.append(submit())
             calls += 1
-            if len(waiting) >= OUTSTANDING:
+            if len(waiting) >= outstanding:
                 wait(waiting.popleft())
         while waiting:
             wait(waiting.popleft())
         elapsed = perf_counter() - began
         used = process_time() - used
         each = elapsed / calls
-        return Sample(rate=1 / each, p50=each, p99=each, cpu=used / calls)
+        return Sample(calls=calls, rate=1 / each, p50=each, p99=each, cpu=used / calls)
 
     return measured
 
@@ -191,29 +206,38 @@ def fill(submit: Callable[[], Handle], wait: Callable[[Handle], object], calls: 
 def compared(
     subject: str, works: Sequence[Work], floors: Mapping[str, Measured], plan: Plan
 ) -> Iterator[Row]:
+    """Measure a subject's works; see `interleaved`."""
+    return interleaved([(subject, work) for work in works], floors, plan)
+
+
+def interleaved(
+    works: Sequence[tuple[str, Work]], floors: Mapping[str, Measured], plan: Plan
+) -> Iterator[Row]:
     """Measure the works in turn, over and over, and each time the floors that they need first.
 
     The machine's pace changes by the minute: what is compared is taken in the same round, and the
     ratio of a row is the median of the ratios of its rounds. Works with the same `run` are rows of
     the same samples.
     """
-    chosen = [work for work in works if plan.wants(subject, work.name)]
-    bases: dict[str, list[Sample]] = {work.floor: [] for work in chosen if work.floor is not None}
-    samples: dict[str, list[Sample]] = {work.name: [] for work in chosen}
-    for run, name in {work.run: work.name for work in chosen}.items():
+    chosen = [(subject, work) for subject, work in works if plan.wants(subject, work.name)]
+    bases: dict[str, list[Sample]] = {
+        work.floor: [] for _, work in chosen if work.floor is not None
+    }
+    samples: list[list[Sample]] = [[] for _ in chosen]
+    for run, name in {work.run: f"{subject}/{work.name}" for subject, work in chosen}.items():
         log.info("%s, warming up", name)
         run(plan.seconds / 5)
     for again in range(1, plan.repetitions + 1):
         for name, taken in bases.items():
             taken.append(floors[name](plan.seconds / 2))
         fresh: dict[Measured, Sample] = {}
-        for work in chosen:
+        for (subject, work), taken in zip(chosen, samples, strict=True):
             if work.run not in fresh:
-                log.info("%s, %d of %d", work.name, again, plan.repetitions)
+                log.info("%s/%s, %d of %d", subject, work.name, again, plan.repetitions)
                 fresh[work.run] = work.run(plan.seconds)
-            samples[work.name].append(fresh[work.run])
-    for work in chosen:
-        yield _row(subject, work, samples[work.name], bases[work.floor] if work.floor else [])
+            taken.append(fresh[work.run])
+    for (subject, work), taken in zip(chosen, samples, strict=True):
+        yield _row(subject, work, taken, bases[work.floor] if work.floor else [])
 
 
 def _row(subject: str, work: Work, samples: list[Sample], bases: list[Sample]) -> Row:

@@ -1,13 +1,13 @@
-"""PySyncObj: three nodes in this process over loopback, doing the same work as ours.
+"""PySyncObj: three nodes over loopback, in this process or each in its own, doing the work of ours.
 
 Knows PySyncObj alone, in its default setting and in the one for low latency. Must not know exraft.
 """
 
 from __future__ import annotations
 
-import socket
+import json
 from _thread import LockType, allocate_lock
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,11 @@ from benchmarks.measure import (
     pipelined,
     row_of,
 )
+from benchmarks.processes import Process, free_ports
 from benchmarks.rows import LARGE, PAYLOAD, UNBATCHED, Row
+
+MIN_ELECTION_TIMEOUT = SyncObjConf().raftMinTimeout
+"""Seconds."""
 
 VALUE = b"v" * PAYLOAD
 LARGE_VALUE = b"v" * LARGE
@@ -91,6 +95,49 @@ class Node:
             self._raft.destroy_synchronous()
 
 
+class Member(Node):
+    """The only one of its process, as `benchmarks.member` wants it."""
+
+    refused = SyncObjException
+
+    def leads(self) -> bool:
+        while (leader := self.leader()) is None:
+            # Its status is all there is to wait on.
+            sleep(0.001)
+        return leader == self.address
+
+    def wait(self, handle: Answer) -> None:
+        handle.get()
+
+
+def member(subject: str, address: str, others: list[str], journal: str | None) -> Member:
+    """What `python -m benchmarks.member benchmarks.peers` runs."""
+    options: dict[str, Any] = {} if journal is None else {"journalFile": journal}
+    return Member(address, others, _in_setting(subject, options))
+
+
+@contextmanager
+def processes(
+    subject: str, journals: Iterator[Path] | None = None
+) -> Iterator[tuple[Process, Sequence[Process]]]:
+    """A fresh cluster of three processes: the leader's, and all three."""
+    # The node with the larger address connects, and after a failure only five seconds later.
+    addresses = sorted(f"127.0.0.1:{port}" for port in free_ports(3))
+    with ExitStack() as stack:
+        members = []
+        for address in addresses:
+            settings = {
+                "subject": subject,
+                "address": address,
+                "others": [other for other in addresses if other != address],
+                "journal": None if journals is None else str(next(journals)),
+            }
+            started = Process("benchmarks.member", "benchmarks.peers", json.dumps(settings))
+            members.append(stack.enter_context(started))
+            assert started.hear() == "ready"
+        yield next(member for member in members if member.ask("leads")), members
+
+
 class Cluster:
     def __init__(self, options: dict[str, Any], journals: Iterator[Path] | None) -> None:
         addresses = [f"127.0.0.1:{port}" for port in free_ports(3)]
@@ -120,13 +167,15 @@ def cluster(
     subject: str, journals: Iterator[Path] | None = None, **options: Any
 ) -> Iterator[Cluster]:
     """A fresh cluster with a leader, destroyed afterwards. `journals`: a file for each node."""
-    if subject == UNBATCHED:
-        options["appendEntriesUseBatch"] = False
     with ExitStack() as stack:
-        three = Cluster(options, journals)
+        three = Cluster(_in_setting(subject, options), journals)
         for node in three.nodes:
             stack.callback(node.destroy)
         yield three
+
+
+def _in_setting(subject: str, options: dict[str, Any]) -> dict[str, Any]:
+    return options | {"appendEntriesUseBatch": False} if subject == UNBATCHED else options
 
 
 def throughput(subject: str, plan: Plan) -> Iterator[Row]:
@@ -195,12 +244,3 @@ def memory(subject: str, plan: Plan) -> Iterator[Row]:
             partial(fill, send, Answer.get, plan.peer_log), plan.peer_log, servers=3
         )
         yield row_of(subject, "memory", "B", [grown])
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of this machine that nobody listens on."""
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]

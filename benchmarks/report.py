@@ -59,12 +59,13 @@ def _table(rows: Sequence[Row], title: str) -> Table:
         result.add_column(column, justify="right", no_wrap=True)
     for column in ("of", "to reach", "met"):
         result.add_column(column, no_wrap=True)
+    notes = list(dict.fromkeys(row.note for row in rows if row.note is not None))
     for subject, group in groupby(sorted(rows, key=_place), key=lambda row: row.subject):
         result.add_section()
         result.add_row(Text(subject, style="bold"))
         for row in group:
             result.add_row(
-                f"  {row.name}",
+                f"  {row.name}" + (_mark(notes.index(row.note)) if row.note else ""),
                 _figure(row.value, row.unit),
                 _figure(row.p99, row.unit),
                 _figure(row.cpu, "us"),
@@ -73,7 +74,14 @@ def _table(rows: Sequence[Row], title: str) -> Table:
                 row.target or "",
                 _verdict(row.reached),
             )
+    if notes:
+        result.caption = "\n".join(f"{_mark(at)} {note}" for at, note in enumerate(notes))
     return result
+
+
+def _mark(number: int) -> str:
+    """What a row carries that the note with this number is about, counted from 0."""
+    return " " + "".join("⁰¹²³⁴⁵⁶⁷⁸⁹"[int(digit)] for digit in str(number + 1))
 
 
 def _place(row: Row) -> int:

@@ -363,7 +363,7 @@ def resident(service: Service) -> int:
 
 def test_a_node_is_not_started_while_servers_run() -> None:
     ExRaft.start_server(KeyValueStore, {}, name=":raft1")
-    with pytest.raises(NodeError, match="start_node while servers run \(:raft1\)"):
+    with pytest.raises(NodeError, match=r"start_node while servers run \(:raft1\)"):
         distribution.start_node(free_nodes()[0])
     ExRaft.stop_server(":raft1")
 
