@@ -187,7 +187,7 @@ GROUPS = (
             "nodes.durable.read.64",
         ),
         pinned_too=False,
-        beside=(BATCHED, UNBATCHED, ETCD),
+        beside=(UNBATCHED, ETCD),
     ),
     Group(
         "exraft",
@@ -196,6 +196,6 @@ GROUPS = (
         "killed",
         ("nodes.leader.killed",),
         pinned_too=False,
-        beside=(BATCHED, UNBATCHED),
+        beside=(BATCHED,),
     ),
 )

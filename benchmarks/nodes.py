@@ -106,16 +106,17 @@ def durable(subject: str, plan: Plan) -> Iterator[Row]:
             others = stack.enter_context(etcd.cluster())
             together = partial(with_cpu_of, others.pids)
             works += _on_disk(ETCD, together, others.leader.write, others.leader.read)
-        for setting in _settings(plan, *DURABLE_WRITE):
+        # By default it takes 0.1 s for a write, whether it has a journal or not.
+        if UNBATCHED in _settings(plan, *DURABLE_WRITE):
             from benchmarks import peers
 
-            journals = (folder / f"{setting}.{number}" for number in range(3))
-            leader, members = stack.enter_context(peers.processes(setting, journals))
+            journals = (folder / f"journal{number}" for number in range(3))
+            leader, members = stack.enter_context(peers.processes(UNBATCHED, journals))
             together = partial(with_cpu_of, [member.pid for member in members])
             one, many = (together(leader.sampled("blocking", count)) for count in (1, 64))
             works += [
-                (setting, Work(DURABLE_WRITE[0], "ms", one, disk.APPEND[1])),
-                (setting, Work(DURABLE_WRITE[1], "1/s", many, disk.APPEND[10])),
+                (UNBATCHED, Work(DURABLE_WRITE[0], "ms", one, disk.APPEND[1])),
+                (UNBATCHED, Work(DURABLE_WRITE[1], "1/s", many, disk.APPEND[10])),
             ]
         yield from interleaved(works, below, plan)
 
@@ -146,20 +147,21 @@ def killed(subject: str, plan: Plan) -> Iterator[Row]:
                 three.fill(plan.short_log)
                 took.append(three.killed())
         yield _outages(subject, took, distributed.MIN_ELECTION_TIMEOUT)
-    for setting in _settings(plan, KILLED):
+    # It elects alike in both settings.
+    if BATCHED in _settings(plan, KILLED):
         from benchmarks import peers
 
         took = []
         for again in range(1, min(plan.kills, MOST_KILLED_PEERS) + 1):
-            log.info("%s/%s, %d", setting, KILLED, again)
-            with peers.processes(setting) as (leader, members):
+            log.info("%s/%s, %d", BATCHED, KILLED, again)
+            with peers.processes(BATCHED) as (leader, members):
                 leader.ask("pipelined", OUTSTANDING, plan.seconds)
                 other = next(member for member in members if member is not leader)
                 other.tell("outage")
                 assert other.hear() == "strike"
                 leader.kill()
                 took.append(other.ask("struck"))
-        yield _outages(setting, took, peers.MIN_ELECTION_TIMEOUT)
+        yield _outages(BATCHED, took, peers.MIN_ELECTION_TIMEOUT)
 
 
 def _outages(subject: str, took: list[float], timeout: float) -> Row:

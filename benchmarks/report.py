@@ -17,7 +17,7 @@ from rich.text import Text
 
 from benchmarks.rows import BATCHED, ETCD, UNBATCHED, Row
 
-WIDTH = 132
+WIDTH = 140
 """Columns of text that the table takes."""
 
 SUBJECTS = ("floor", "exraft", BATCHED, UNBATCHED, ETCD)

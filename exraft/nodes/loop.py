@@ -322,12 +322,3 @@ class Loop:
                 "the node's thread goes on after:\n%s",
                 "".join(traceback.format_exception(error)),
             )
-
-
-def forget_in_child(loop: Loop) -> None:
-    """In a forked child, which has no threads: nothing of it is closed here."""
-    loop._ends = True
-    with suppress(OSError):
-        os.close(loop._ear.detach())
-    with suppress(OSError):
-        os.close(loop._bell.detach())
