@@ -16,6 +16,7 @@ from exraft.actors.server import current_server
 from exraft.actors.spec import supervisor_name
 from exraft.actors.watching import ProcessRef
 from exraft.codec import encode, encode_command
+from exraft.distribution import ask
 from exraft.errors import Overloaded, SelfCall, ServerNotFound
 from exraft.limits import check_timeout
 from exraft.names import Peer, Server, as_peer, node
@@ -52,24 +53,21 @@ def deliver(peer: Peer, message: Call) -> None:
     lineage.must_go_on()
     message.reply.server = peer
     if peer.node == node():
-        deliver_here(peer, message)
+        deliver_here(peer.name, message)
     else:
-        # Who has no other nodes pays nothing for them.
-        from exraft.distribution import ask
-
         ask(peer, message)
 
 
-def deliver_here(peer: Peer, message: Call) -> None:
+def deliver_here(name: str, message: Call) -> None:
     """Put a call into the mailbox of a server of this process.
 
     Raises:
         ServerNotFound, Overloaded: as `deliver`.
     """
-    ref = ActorRegistry.get_by_name(peer.name)
+    ref = ActorRegistry.get_by_name(name)
     if not isinstance(ref, ProcessRef):
         # Nobody, or a server between two lives, whose name is reserved.
-        ActorRegistry.deliver(peer.name, message)
+        ActorRegistry.deliver(name, message)
     elif ref.actor_inbox.qsize() >= MAX_QUEUED:  # type: ignore[attr-defined]
         raise Overloaded()
     else:

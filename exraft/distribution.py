@@ -46,6 +46,7 @@ class _Running:
         from exraft.nodes.counts import Counts
         from exraft.nodes.links import Links
         from exraft.nodes.loop import Loop
+        from exraft.remote.asking import Asked
 
         self.pid = os.getpid()
         self.keys = keys
@@ -56,6 +57,10 @@ class _Running:
         self.listener: Listener | None = None
         self.serving: Serving | None = None
         self.place: str | None = None
+        self._asked = Asked
+
+    def ask(self, peer: Peer, call: Call) -> None:
+        self._asked(self.links, peer, call).send()
 
     def listen(self, name: str, places: list[Address]) -> None:
         from exraft.nodes.gate import Gate
@@ -249,35 +254,32 @@ def ask(peer: Peer, call: Call) -> None:
     Raises:
         NodeError, NodeUnreachable, CommandTooLarge, Overloaded: see `exraft.calling.deliver`.
     """
-    links = _links(peer)
-    from exraft.remote.asking import Asked
-
-    Asked(links, peer, call).send()
+    _reached(peer).ask(peer, call)
 
 
 def stop_there(peer: Peer, reason: object, timeout: float | None) -> None:
     """Stop a server of another node; see `ExRaft.stop_server`."""
-    links = _links(peer)
-    from exraft.remote.asking import Asked, Stop
+    running = _reached(peer)
+    from exraft.remote.asking import Stop
 
     stop = Stop(Reply(), reason, timeout)
     stop.reply.server = peer
-    Asked(links, peer, stop).send()
+    running.ask(peer, stop)
     # That node answers when the time is over; should it not, nobody waits for ever.
     stop.wait(None if timeout is None else timeout + 5.0)
 
 
 def open_snapshot(peer: Peer, timeout: float | None) -> SnapshotReader | None:
     """Open the newest snapshot of a server of another node; None if it has none."""
-    links = _links(peer)
+    running = _reached(peer)
     import msgspec
 
-    from exraft.remote.asking import Asked, Fetch, Open
+    from exraft.remote.asking import Fetch, Open
     from exraft.remote.reading import Opened, RemoteReader
 
     def wait(call: Call) -> bytes:
         call.reply.server = peer
-        Asked(links, peer, call).send()
+        running.ask(peer, call)
         return call.wait(timeout)  # type: ignore[no-any-return]
 
     def fetch(handle: str, offset: int, size: int) -> bytes:
@@ -289,8 +291,8 @@ def open_snapshot(peer: Peer, timeout: float | None) -> SnapshotReader | None:
     return RemoteReader(opened.snapshot, partial(fetch, opened.handle))
 
 
-def _links(peer: Peer) -> Links:
-    """The connections of this process, which are there from the first call on."""
+def _reached(peer: Peer) -> _Running:
+    """What this process has to call others with, from its first call on."""
     global _running
     running = _running
     if running is None:
@@ -305,7 +307,7 @@ def _links(peer: Peer) -> Links:
             running = _running
             if running is None:
                 running = _running = _connected(None, None, None)
-    return running.links
+    return running
 
 
 def _connected(

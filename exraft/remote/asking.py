@@ -7,6 +7,7 @@ know connections, nor how the call is served there.
 from __future__ import annotations
 
 import itertools
+from functools import partial
 from typing import Any, Literal
 
 from exraft import codec
@@ -57,16 +58,15 @@ class Asked:
         Raises:
             Overloaded: too many wait already.
         """
-        self._call.reply.cancel = self._cancel
         try:
-            taken = self._links.to(self._peer.node).ask(self)
+            link = self._links.to(self._peer.node)
         except ValueError as error:
             raise NodeUnreachable(self._peer, self._peer.node, str(error)) from None
-        if not taken:
+        # Not a method of this call's: a reply that leads back to itself would be the garbage
+        # collector's.
+        self._call.reply.cancel = partial(link.cancel, self.parcel.id)
+        if not link.ask(self):
             raise Overloaded()
-
-    def _cancel(self) -> None:
-        self._links.to(self._peer.node).cancel(self.parcel.id)
 
     def take(self) -> bool:
         call = self._call

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 from exraft import codec
 from exraft.actors import calls
@@ -28,6 +28,9 @@ from exraft.remote.reading import Readers
 from exraft.remote.values import Kind, encode_answer, encode_failure
 
 _ASKS = {what: (kind, answer) for kind, (what, answer) in ASKS.items()}
+_ENCODERS: dict[Kind, Callable[[Any], bytes]] = {
+    kind: partial(encode_answer, kind) for kind in get_args(Kind)
+}
 
 
 class Answering(calls.Reply):
@@ -42,12 +45,16 @@ class Answering(calls.Reply):
         may_apply: bool,
     ) -> None:
         super().__init__()
-        self.server = Peer(request.to, node())
         self.may_apply = may_apply
         self._serving = serving
         self._route = route
+        self._to = request.to
         self._id = request.id
         self._encode = encode
+
+    @property
+    def server(self) -> Peer:  # type: ignore[override]
+        return Peer(self._to, node())
 
     def set(self, value: Any = None) -> bool:  # type: ignore[override]
         if not super().set(value):
@@ -133,14 +140,14 @@ class Serving:
             return
         self._calls[route, request.id] = call
         try:
-            deliver_here(call.reply.server, call)  # type: ignore[arg-type]
+            deliver_here(request.to, call)
         except ExRaftError as error:
             call.reply.fail(error)
 
     def _reply(
         self, route: Route, request: wire.Request, kind: Kind, *, may_apply: bool = False
     ) -> Answering:
-        return Answering(self, route, request, partial(encode_answer, kind), may_apply)
+        return Answering(self, route, request, _ENCODERS[kind], may_apply)
 
     def _refuse(self, route: Route, request: wire.Request, why: str) -> None:
         reply = self._reply(route, request, "none")
