@@ -17,7 +17,7 @@ from exraft.actors.future import OneLockFuture
 from exraft.actors.registry import ActorRegistry
 from exraft.calling import deliver_here, stop_here
 from exraft.codec import Encoded
-from exraft.errors import ExRaftError, NotSerialisable
+from exraft.errors import ExRaftError, NotSerialisable, ServerNotFound
 from exraft.names import Peer, node
 from exraft.nodes import wire
 from exraft.nodes.links import Links
@@ -141,6 +141,9 @@ class Serving:
         self._calls[route, request.id] = call
         try:
             deliver_here(request.to, call)
+        except ServerNotFound:
+            # Whoever asks wants to know on which node it is not.
+            call.refuse("noproc")
         except ExRaftError as error:
             call.reply.fail(error)
 

@@ -100,7 +100,7 @@ def test_what_it_raises_is_raised_as_at_home() -> None:
             ExRaft.write(server, "raise", LIMIT)
         assert maybe_applied(raised.value)
         assert any(":raft1" in note for note in raised.value.__notes__)
-        with pytest.raises(ServerNotFound, match=":nobody") as unknown:
+        with pytest.raises(ServerNotFound, match=f":nobody on {service.node}") as unknown:
             ExRaft.ping((":nobody", service.node), LIMIT)
         assert not isinstance(unknown.value, NodeUnreachable)
         with pytest.raises(ExRaftError):
