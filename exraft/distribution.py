@@ -95,6 +95,8 @@ class _Running:
 
 _lock = threading.RLock()
 _running: _Running | None = None
+_given: tuple[str | None, str | os.PathLike[str] | None] = (None, None)
+"""The cookie and the keys that were named last: for a process that is forked, or stops its node."""
 
 
 def start_node(
@@ -131,7 +133,7 @@ def start_node(
         NodeError: pyzmq is missing, this process is a node already or has servers, the place is
             taken, or the secret is missing or can't be used.
     """
-    global _running
+    global _running, _given
     try:
         from exraft.nodes.address import parse
     except ImportError:
@@ -156,6 +158,7 @@ def start_node(
             raise
         running.loop.start()
         _running = running
+        _given = cookie, keys
         set_node(str(address))
         local.beyond = running.links
         if not shared:
@@ -208,11 +211,12 @@ def connect(
     Raises:
         NodeError: this process is a node, or the secret is missing or can't be used.
     """
-    global _running
+    global _running, _given
     with _lock:
         if node() != LOCAL_NODE:
             raise NodeError(f"this process is the node {node()}, which has a secret already")
         running = _connected(cookie, keys, codec)
+        _given = cookie, keys
         previous, _running = _running, running
         if previous is not None:
             previous.close(0.0)
@@ -306,7 +310,7 @@ def _reached(peer: Peer) -> _Running:
         with _lock:
             running = _running
             if running is None:
-                running = _running = _connected(None, None, None)
+                running = _running = _connected(*_given, None)
     return running
 
 
@@ -388,7 +392,7 @@ def _at_the_end() -> None:
 
 
 def _forget_all() -> None:
-    # The connections are the parent's, and so is the name.
+    # The connections are the parent's, and so is the name; the secret is known to both.
     global _lock, _running
     _lock = threading.RLock()
     _running = None

@@ -39,6 +39,7 @@ from tests.serving import COOKIE, Service, free_nodes, serving
 @pytest.fixture(autouse=True)
 def _caller(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("EXRAFT_COOKIE", COOKIE)
+    monkeypatch.setattr(distribution, "_given", (None, None))
     yield
     distribution._stop()
 
@@ -170,6 +171,27 @@ def test_a_node_that_comes_back_is_reached_again() -> None:
                     assert monotonic() < end
         finally:
             again.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_who_has_said_its_cookie_need_not_say_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXRAFT_COOKIE", "another one, of which nobody there knows 4711")
+    with serving(":raft1") as service:
+        server = server_of(service)
+        distribution.connect(cookie=COOKIE)
+        assert ExRaft.await_leader(server, LIMIT) == server
+        assert ExRaft.write(server, "/", LIMIT) == 1
+        distribution.stop_node()
+        assert ExRaft.write(server, "/", LIMIT) == 2
+        child = os.fork()
+        if child == 0:
+            # Nothing of the tests may run twice, whatever happens.
+            try:
+                os._exit(0 if ExRaft.write(server, "/", LIMIT) == 3 else 1)
+            finally:
+                os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert ExRaft.write(server, "/", LIMIT) == 4
 
 
 def test_who_asks_a_follower_is_told_the_leaders_node() -> None:
