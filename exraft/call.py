@@ -11,7 +11,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Callable, Mapping
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, Final
 
 import msgspec
@@ -23,6 +23,7 @@ from exraft.describe import describe_context
 from exraft.distribution import connect
 from exraft.errors import (
     Redirect,
+    ServerNotFound,
     machines_own,
     maybe_applied,
 )
@@ -37,6 +38,8 @@ UNKNOWN: Final = 3
 """It failed, and may have been done, or may yet be: look before it is repeated."""
 REFUSED: Final = 4
 """The state machine was asked, and raised: to repeat it is to hear the same."""
+AGAIN: Final = 0.1
+"""Seconds until a server that was not there is looked for again."""
 
 _VALUES: Final = frozenset({"COMMAND", "QUERY"})
 """Arguments that are values of the user's, and so are the answers."""
@@ -144,6 +147,19 @@ def _read(asked: Asked) -> Any:
     return client.read(query, max(0.0, asked.timeout - (monotonic() - began)))
 
 
+def _await_leader(asked: Asked) -> Peer:
+    """Who waits for a leader, waits for the server as well: it may be about to be started."""
+    deadline = monotonic() + asked.timeout
+    while True:
+        remaining = max(0.0, deadline - monotonic())
+        try:
+            return ExRaft.await_leader(asked.server, remaining)
+        except ServerNotFound:
+            if remaining <= AGAIN:
+                raise
+            sleep(AGAIN)
+
+
 def _transfer(asked: Asked) -> Peer:
     to = None if asked.argument is None else asked.peer()
     return asked.at_leader(  # type: ignore[no-any-return]
@@ -191,10 +207,7 @@ ACTIONS: Final[Mapping[str, Action]] = {
     "leader": Action(
         lambda asked: ExRaft.leader(asked.server, asked.timeout), "the leader that it knows"
     ),
-    "await-leader": Action(
-        lambda asked: ExRaft.await_leader(asked.server, asked.timeout),
-        "the same, once there is one",
-    ),
+    "await-leader": Action(_await_leader, "the same, once the server is there and has one"),
     "ping": Action(lambda asked: ExRaft.ping(asked.server, asked.timeout), "whether it answers"),
     "state": Action(lambda asked: ExRaft.state(asked.server, asked.timeout), "its role"),
     "add": Action(_add, "make another server a member", "SERVER", True),

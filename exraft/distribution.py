@@ -37,6 +37,8 @@ logger = logging.getLogger("exraft.nodes")
 
 LINGER: Final = 0.3
 """Seconds that what was sent last has to leave when a node stops."""
+ANSWERING: Final = 2.0
+"""Seconds that a node waits for answers that are being made when it stops."""
 
 
 class _Running:
@@ -81,6 +83,8 @@ class _Running:
     def close(self, linger: float) -> None:
         if self.pid != os.getpid():
             return
+        if self.serving is not None:
+            self.serving.finish(ANSWERING)
         self.loop.stop()
         # Who waits is told.
         self.links.close(linger)

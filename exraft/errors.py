@@ -349,7 +349,10 @@ class NodeUnreachable(ServerNotFound):
     ) -> None:
         ExRaftError.__init__(
             self,
-            f"the node {node} of {server} can't be reached: {why}",
+            # A peer that is printed names its node itself.
+            f"the node of {server} can't be reached: {why}"
+            if node in str(server)
+            else f"the node {node} of {server} can't be reached: {why}",
             reason=(self.word, node),
             maybe_applied=maybe_applied,
         )

@@ -332,7 +332,10 @@ class _Watch:
             state = links.get(node, "gone")
             if state != self._links.get(node):
                 logger.info(
-                    "%s is %s", node, state, extra=fields(event="link", node=node, state=state)
+                    "%s is %s",
+                    node,
+                    state if state in ("up", "gone") else f"not connected: {state}",
+                    extra=fields(event="link", node=node, state=state),
                 )
         self._links = dict(links)
 

@@ -37,6 +37,8 @@ class Pages(StateMachine):
             raise MemoryError(command)
         if command == "raise":
             raise ValueError("no such page")
+        if command == "hang":
+            threading.Event().wait(LIMIT)
         page = command if isinstance(command, str) else repr(command)
         state[page] = state.get(page, 0) + 1
         return state[page], state

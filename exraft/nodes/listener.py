@@ -95,8 +95,9 @@ class Listener:
             monitor.close(linger=0)
             made.close(linger=0)
             raise NodeError(
-                f"the node {self._name} can't listen on {endpoint}: {error}. Is another"
-                " process there? Give another port, or bind="
+                f"the node {self._name} can't listen on {endpoint.removeprefix('tcp://')}:"
+                f" {zmq.strerror(error.errno or 0)}. Is another process there? Give another port,"
+                " or bind="
             ) from None
         return (
             self._loop.share(made, self._on_frame),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import partial
+from time import monotonic
 from typing import Any, get_args
 
 from exraft import codec
@@ -87,6 +88,7 @@ class Serving:
         self._calls: dict[tuple[Route, int], calls.Call] = {}
         """Those that were not answered yet."""
         self._readers = Readers()
+        self._threads: set[threading.Thread] = set()
 
     def post(self, to: str, message: Message) -> None:
         ActorRegistry.post(to, message)
@@ -171,8 +173,19 @@ class Serving:
                 reply.set(what())
             except Exception as error:
                 reply.fail(error)
+            finally:
+                self._threads.discard(thread)
 
-        threading.Thread(target=run, name="exraft-serving", daemon=True).start()
+        thread = threading.Thread(target=run, name="exraft-serving", daemon=True)
+        self._threads.add(thread)
+        thread.start()
+
+    def finish(self, seconds: float) -> None:
+        """Wait so long at most for answers that are being made: a server may end with its node."""
+        deadline = monotonic() + seconds
+        for thread in self._threads.copy():
+            if thread is not threading.current_thread():
+                thread.join(max(0.0, deadline - monotonic()))
 
     def close(self) -> None:
         self._readers.close()
