@@ -131,7 +131,9 @@ def test_a_write_whose_connection_is_lost_may_have_been_applied() -> None:
 
 def test_a_node_that_is_not_there_is_named_with_its_address() -> None:
     [away] = free_nodes()
-    with pytest.raises(NodeUnreachable, match=f"node of :raft1 on {away}.*is the node started") as raised:
+    with pytest.raises(
+        NodeUnreachable, match=f"node of :raft1 on {away}.*is the node started"
+    ) as raised:
         ExRaft.write((":raft1", away), "/", LIMIT)
     assert raised.value.reason == ("nodedown", away)
     assert not maybe_applied(raised.value)
