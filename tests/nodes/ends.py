@@ -62,10 +62,10 @@ class End:
         self._running.loop.start()
         return self
 
-    def call(self, node: str) -> str:
-        """Ask the server there for a sign of life; return it, or why there is none."""
+    def call(self, node: str, server: str = SERVER) -> str:
+        """Ask a server there for a sign of life; return it, or why there is none."""
         call = Ask(Reply(), "ping")
-        call.reply.server = Peer(SERVER, node)
+        call.reply.server = Peer(server, node)
         try:
             self._running.ask(call.reply.server, call)
             return str(call.wait(LIMIT))
