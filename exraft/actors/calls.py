@@ -17,6 +17,18 @@ from exraft.errors import CallTimeout, ServerDown, ServerNotFound
 from exraft.names import Peer
 
 
+class Told:
+    """The outcome of a call that has failed elsewhere: its caller's thread makes the error.
+
+    To do so may run and import what is the user's, for which no other thread has the time.
+    """
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: Callable[[], Exception]) -> None:
+        self.error = error
+
+
 class Reply(OneLockFuture[Any]):
     """What a caller waits for; gives it a copy of its own of what the machine answered."""
 
@@ -35,7 +47,10 @@ class Reply(OneLockFuture[Any]):
             Exception: what the server or its machine answered instead.
         """
         try:
-            return reveal(super().get(timeout=timeout), maybe_applied=self.may_apply)
+            value = super().get(timeout=timeout)
+            if type(value) is Told:
+                raise value.error()
+            return reveal(value, maybe_applied=self.may_apply)
         except CallTimeout:
             raise
         except pykka.Timeout:
@@ -45,6 +60,10 @@ class Reply(OneLockFuture[Any]):
                 next_step=self.after_timeout,
                 maybe_applied=self.may_apply,
             ) from None
+
+    def forgo(self) -> None:
+        """Nobody wants it any more: from now on it is done, and nobody is told."""
+        OneLockFuture._settle(self, None)
 
 
 class WriteReply(Reply):
@@ -173,7 +192,16 @@ class Transfer(Call):
 
 
 class AwaitLeader(Call):
+    """Answered with the leader, once there is one: so it may wait where nobody else does."""
+
     __slots__ = ()
+
+    def wait(self, timeout: float | None) -> Any:
+        try:
+            return super().wait(timeout)
+        except CallTimeout:
+            self.reply.forgo()
+            raise
 
 
 class TriggerElection(Call):

@@ -17,6 +17,9 @@ from exraft.actors.transport import Transport
 from exraft.errors import TransferFailed
 from exraft.names import Peer, node
 
+MANY = 16
+"""Calls that may wait without a look at whether their callers do."""
+
 
 class Following:
     """What one life of a server knows of leaders.
@@ -33,6 +36,14 @@ class Following:
         self._mailbox = mailbox
         self._transport = transport
         self._unwatch: Callable[[], object] | None = None
+        self._many = MANY
+
+    def wait(self, call: Call) -> None:
+        """Tell it of the next leader. Those whose callers have given up are forgotten."""
+        if len(self.waiting) >= self._many:
+            self.waiting = [each for each in self.waiting if not each.reply.done()]
+            self._many = max(MANY, 2 * len(self.waiting))
+        self.waiting.append(call)
 
     def follow(self, leader: Peer | None) -> None:
         """The leader has changed: tell who waits for one, and watch it (rule 28)."""

@@ -245,7 +245,7 @@ class RaftServer(Process):
             self._raft.campaign(now)
             item.reply.set(None)
         elif kind is AwaitLeader:
-            self._following.waiting.append(item)
+            self._following.wait(item)
             self._following.tell(self._raft.leader)
         elif kind is Ask:
             item.reply.set(self._tell_about(item.what))
@@ -459,7 +459,7 @@ class RaftServer(Process):
             following.answer(call, outcome.leader)
         else:
             # Handed over; the caller is told when the new leader is known.
-            self._following.waiting.append(call)
+            self._following.wait(call)
 
     def _refuse(self, call: Call, refusal: Refusal) -> None:
         call.reply.fail(error_of(refusal))

@@ -44,6 +44,7 @@ UNUSED_CONTROL: Final = 3600.0
 are to be heard at once when they elect."""
 STUCK: Final = 10.0
 """Seconds after which an attempt of which nothing was heard counts as failed."""
+NEVER_MS: Final = 24 * 3600 * 1000
 CONNECT_MS: Final = 3000
 HANDSHAKE_MS: Final = 5000
 ALIVE_MS: Final = 1000
@@ -116,11 +117,14 @@ class Lane:
         self._used_at = monotonic()
         self._closed = False
         made = loop.context.socket(zmq.DEALER)
-        made.setsockopt(zmq.IMMEDIATE, 1)
+        # ZeroMQ drops what has arrived when it lets go of a connection by itself, as it does with
+        # IMMEDIATE, or if it is not to reconnect. So it is to, but much later than we do.
+        made.setsockopt(zmq.RECONNECT_IVL, NEVER_MS)
+        # What has not left when we let go of one must not leave on the next.
+        made.setsockopt(zmq.LINGER, 0)
         made.setsockopt(zmq.SNDHWM, room)
         made.setsockopt(zmq.RCVHWM, 0)
         made.setsockopt(zmq.IPV6, 1)
-        made.setsockopt(zmq.RECONNECT_IVL, -1)
         made.setsockopt(zmq.CONNECT_TIMEOUT, CONNECT_MS)
         set_common(made)
         monitor = made.get_monitor_socket(_EVENTS)
@@ -241,6 +245,9 @@ class Lane:
         self.on_up()
 
     def _is_lost(self) -> None:
+        # What came before the end was heard may not have been received yet.
+        while self.shared.drain():
+            pass
         self.why = "the connection was lost"
         with self.lock:
             self.up = False

@@ -101,15 +101,15 @@ class Shared:
             self._loop.call_soon(self.drain)
         return True
 
-    def drain(self) -> None:
-        """In the node's thread: receive what is there."""
+    def drain(self) -> bool:
+        """In the node's thread: receive what is there, or some of it; say whether there is more."""
         receive = self._receive
         made = self.socket
         for _ in range(BATCH):
             with self.lock:
                 # To ask costs less than to be told by an exception that nothing is there.
                 if self.closed or not int(_get(made, _EVENTS)) & _READABLE:
-                    return
+                    return False
                 frame = _recv(made, _NOW, False)
                 parts = [frame.bytes]
                 while frame.more:
@@ -117,6 +117,7 @@ class Shared:
                     parts.append(frame.bytes)
             receive(parts)
         self._loop.call_soon(self.drain)
+        return True
 
     def close(self, linger: float) -> None:
         """In the node's thread; what is not sent yet has `linger` seconds."""

@@ -76,19 +76,26 @@ class Asked:
         reply = self._call.reply
         try:
             if type(parcel) is wire.Failure:
-                reply.fail(decode_failure(parcel.data))
+                reply.set(calls.Told(partial(self._failure, parcel.data)))
             elif self._kind == "bytes":
                 reply.set(parcel.data)
             else:
                 reply.set(decode_answer(self._kind, parcel.data))
         except ValueError as error:
-            reply.fail(
-                OutcomeUnknown(
-                    f"the answer of {self._peer} makes no sense here ({error}):"
-                    " install the same release of exraft there and here",
-                    maybe_applied=reply.may_apply,
-                )
-            )
+            reply.fail(self._nonsense(error))
+
+    def _failure(self, data: bytes) -> Exception:
+        try:
+            return decode_failure(data)
+        except ValueError as error:
+            return self._nonsense(error)
+
+    def _nonsense(self, error: ValueError) -> OutcomeUnknown:
+        return OutcomeUnknown(
+            f"the answer of {self._peer} makes no sense here ({error}):"
+            " install the same release of exraft there and here",
+            maybe_applied=self._call.reply.may_apply,
+        )
 
     def unreachable(self, node: str, why: str) -> None:
         self._call.reply.fail(NodeUnreachable(self._peer, node, why))

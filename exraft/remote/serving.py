@@ -101,6 +101,8 @@ class Serving:
         call = self._calls.pop((route, call_id), None)
         if isinstance(call, calls.Write):
             call.withdraw()
+        elif call is not None:
+            call.reply.forgo()
 
     def serve(self, route: Route, request: wire.Request) -> None:
         kind = type(request)
