@@ -28,11 +28,13 @@ from exraft.errors import (
     ServerNotFound,
 )
 from exraft.nodes import wire
-from exraft.nodes.gate import dress_connector
+from exraft.nodes.gate import Gate, dress_connector, dress_listener
 from exraft.nodes.keys import CookieKeys
 from exraft.raft.messages import Append, PreVote
+from exraft.remote.values import encode_answer
 from exraft.supervision import Supervisor
 from tests.helpers import LIMIT, KeyValueStore
+from tests.helpers import Gate as Threshold
 from tests.serving import COOKIE, Service, free_nodes, serving
 
 
@@ -235,8 +237,6 @@ def test_another_version_of_the_protocol_is_refused_naming_both() -> None:
 
 def test_a_call_to_another_version_names_both() -> None:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    from exraft.nodes.gate import Gate, dress_listener
-
     keys = CookieKeys(COOKIE)
     gate = Gate(context, keys)
     gate.start()
@@ -259,6 +259,33 @@ def test_a_call_to_another_version_names_both() -> None:
         listener.close(linger=0)
         gate.stop()
         context.term()
+
+
+def test_an_answer_that_comes_with_the_end_of_its_node_is_received() -> None:
+    """ZeroMQ may let go of a connection with what has come through it, if it is let."""
+    keys = CookieKeys(COOKIE)
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    gate = Gate(context, keys)
+    gate.start()
+    listener = context.socket(zmq.ROUTER)
+    dress_listener(listener, keys)
+    port = listener.bind_to_random_port("tcp://127.0.0.1")
+    call = ExRaft.write_async((":raft1", f"127.0.0.1:{port}"), "/")
+    route, frame = listener.recv_multipart()
+    [asked] = wire.decode(frame).parcels
+    assert isinstance(asked, wire.Write)
+    # Whoever receives here has other things to do until all of it has come.
+    busy = Threshold()
+    assert distribution._running is not None
+    distribution._running.loop.call_soon(busy.pass_through)
+    busy.await_someone()
+    answer = wire.Answer(asked.id, encode_answer("value", 5))
+    listener.send_multipart([route, wire.encode("", [answer])])
+    listener.close(linger=round(LIMIT * 1000))
+    gate.stop()
+    context.term()
+    busy.open()
+    assert call.get(timeout=LIMIT) == 5
 
 
 def test_what_is_meant_for_another_node_is_not_served() -> None:
