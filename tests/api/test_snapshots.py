@@ -256,8 +256,11 @@ def test_a_writer_that_takes_longer_than_the_next_snapshot_is_away_is_reported(
 ) -> None:
     with writing(snapshot_every=10) as (server, gate, _, call):
         add(server, 8)
+        ExRaft.ping(server, LIMIT)
         assert "does the writer hang" not in caplog.text
         add(server, 5)
+        # It looks after it has answered.
+        ExRaft.ping(server, LIMIT)
         assert caplog.text.count("does the writer hang") == 1
         gate.open()
         call.get(timeout=LIMIT)
