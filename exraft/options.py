@@ -18,6 +18,7 @@ from exraft.errors import OptionError
 from exraft.limits import count_fault, duration_fault
 from exraft.machine import check_machine
 from exraft.names import LOCAL_NODE, Peer, Server, as_peer, check_name, node
+from exraft.nodes.wire import LARGEST_VALUE
 from exraft.raft import Options
 
 
@@ -113,6 +114,12 @@ def make_spec(
     for option in ("dirty_read", "debug"):
         if not isinstance(given[option], bool):
             raise OptionError(f"{option} is True or False, not {given[option]!r}")
+    if given["max_command_bytes"] > LARGEST_VALUE:
+        raise OptionError(
+            f"max_command_bytes={given['max_command_bytes']} is above {LARGEST_VALUE}, which is all"
+            " that can get to a server of another node: keep elsewhere what is so large, and write"
+            " where it is"
+        )
     if given["max_command_bytes"] > given["max_uncommitted_bytes"]:
         raise OptionError("max_command_bytes is above max_uncommitted_bytes")
     return ServerSpec(

@@ -27,6 +27,8 @@ LARGEST_PART: Final = PART + 1024
 """Bytes, encrypted: what is announced to be longer ends the connection."""
 LARGEST: Final = 256 * 1024 * 1024
 """Bytes of a frame, at most."""
+LARGEST_VALUE: Final = LARGEST - 4096
+"""Bytes of a command or query that a frame has room for, beside what else is in it."""
 DEEPEST: Final = LARGEST // PART + 1
 
 _MARK: Final = 0xE7

@@ -18,9 +18,6 @@ from exraft.nodes import wire
 from exraft.nodes.links import Links
 from exraft.remote.values import Kind, decode_answer, decode_failure
 
-LARGEST = wire.LARGEST - 4096
-"""Bytes that a command or query may have to get to another node."""
-
 _ids = itertools.count(1)
 
 ASKS: dict[type[calls.Call], tuple[str, Kind]] = {
@@ -130,8 +127,8 @@ def _parcel(call: calls.Call, to: str) -> tuple[wire.Request, Kind | Literal["by
 
 
 def _checked(data: bytes) -> bytes:
-    if len(data) > LARGEST:
-        raise CommandTooLarge(len(data), LARGEST)
+    if len(data) > wire.LARGEST_VALUE:
+        raise CommandTooLarge(len(data), wire.LARGEST_VALUE)
     return data
 
 

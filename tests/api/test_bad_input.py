@@ -48,6 +48,10 @@ OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"max_command_bytes": 0}, "max_command_bytes: a whole number"),
     ({"max_uncommitted_bytes": "many"}, "max_uncommitted_bytes: a whole number"),
     ({"max_command_bytes": 100, "max_uncommitted_bytes": 99}, "is above max_uncommitted_bytes"),
+    (
+        {"max_command_bytes": 1 << 28, "max_uncommitted_bytes": 1 << 30},
+        "all that can get to a server of another node",
+    ),
     ({"max_restarts": -1}, "max_restarts: a whole number from 0 on"),
     ({"min_majority": 0}, "min_majority: a whole number from 1 on"),
     (
