@@ -57,6 +57,8 @@ FEW: Final = 128
 """Calls under way up to which their own threads send them."""
 TOGETHER: Final = 64
 """Calls in one frame, at most."""
+MUCH: Final = 1024 * 1024
+"""Bytes of several calls in one frame, at most."""
 
 _NO_ROOM: Final = "too much waits for it already"
 
@@ -331,6 +333,15 @@ class Asked(Protocol):
         """It was sent, and its answer will not come."""
 
 
+def _size(parcel: wire.Request) -> int:
+    """Roughly: what a user has given may be large, and nothing else is."""
+    if type(parcel) is wire.Write:
+        return len(parcel.data)
+    if type(parcel) is wire.Read:
+        return len(parcel.query)
+    return len(parcel.reason) if type(parcel) is wire.Stop else 0
+
+
 class CallLane(Lane):
     """The lane of the calls, which get their answers the same way."""
 
@@ -396,27 +407,56 @@ class CallLane(Lane):
             self._flushes = False
             if self.up:
                 self._send_waiting()
+                return
+        if self._waiting:
+            # Lost meanwhile, and nobody may have called since.
+            self._is_down()
 
     def _send_waiting(self) -> None:
         """With the lock held, and the connection up."""
         waiting = self._waiting
         calls = [waiting.popleft() for _ in range(len(waiting))]
-        for start in range(0, len(calls), TOGETHER):
-            some = calls[start : start + TOGETHER]
-            if not self._send(some):
-                for call in some:
-                    self._loop.call_soon(partial(call.unreachable, self._name, _NO_ROOM))
+        some: list[Asked] = []
+        size = 0
+        for call in calls:
+            # The other end takes no frame that is larger than one call may be.
+            own = _size(call.parcel)
+            if some and (len(some) == TOGETHER or size + own > MUCH):
+                self._send_or_refuse(some)
+                some, size = [], 0
+            some.append(call)
+            size += own
+        if some:
+            self._send_or_refuse(some)
+
+    def _send_or_refuse(self, calls: list[Asked]) -> None:
+        why = _NO_ROOM
+        try:
+            if self._send(calls):
+                return
+        except (ValueError, OverflowError) as error:
+            # One can't be encoded: the others must not suffer for it.
+            if len(calls) > 1:
+                for call in calls:
+                    self._send_or_refuse([call])
+                return
+            why = f"the call can't be encoded ({error})"
+        for call in calls:
+            self._loop.call_soon(partial(call.unreachable, self._name, why))
 
     def _send(self, calls: list[Asked]) -> bool:
         """With the lock held, and the connection up."""
-        parcels: list[wire.Request] = []
+        # Before any is taken: it may fail.
+        frame = wire.encode(self._name, [call.parcel for call in calls])
+        taken = [call for call in calls if call.take()]
+        if not taken:
+            return True
+        parcels = [call.parcel for call in taken]
+        if len(taken) < len(calls):
+            frame = wire.encode(self._name, [*parcels])
         asked = self._asked
-        for call in calls:
-            if call.take():
-                parcel = call.parcel
-                asked[parcel.id] = call
-                parcels.append(parcel)
-        if not parcels or self.shared.send(wire.split(wire.encode(self._name, [*parcels]))):
+        asked.update(zip([parcel.id for parcel in parcels], taken, strict=True))
+        if self.shared.send(wire.split(frame)):
             return True
         for parcel in parcels:
             asked.pop(parcel.id, None)

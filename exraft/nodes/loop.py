@@ -219,6 +219,8 @@ class Loop:
             self._wanted = True
             self.ring()
             if not turn.acquire(True, PATIENCE):
+                # Else the node's thread would wait for us, and nobody would receive.
+                self._wanted = False
                 return False
         self._wanted = False
         self._left = 0.0

@@ -209,12 +209,14 @@ class Leader:
                     message, size = self._append_after(first - 1, ()), 0
                 early.append((peer, message))
                 progress.sent(first + len(message.entries) - 1, size)
-                # What is heavy may be long on its way: a heartbeat does not wait for it.
-                progress.owed = progress.owed and progress.laden
+                # What is heavy may be long on its way, and entries may have a road of their own: a
+                # heartbeat does not wait for them.
+                progress.beat = progress.beat and bool(message.entries)
+                progress.owed = progress.owed and (progress.beat or progress.laden)
             if progress.owed:
                 prev = progress.due if progress.due >= base else progress.next - 1
                 early.append((peer, self._append_after(prev, ())))
-                progress.owed = False
+                progress.owed = progress.beat = False
 
     def _send_snapshot(self, peer: Peer, progress: Progress) -> None:
         """Send what stands in for entries that the log does not hold any more (rule 25).
@@ -225,7 +227,7 @@ class Leader:
         early = raft.out.early
         if progress.owed:
             early.append((peer, self._append_after(raft.store.base_index, ())))
-            progress.owed = False
+            progress.owed = progress.beat = False
         if progress.stranger:
             progress.stop_sending()
             return

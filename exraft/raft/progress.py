@@ -28,6 +28,9 @@ MUCH = 64 * 1024
 MOST_PATIENCE = 50
 """Heartbeats without movement after which what is under way is lost, however much it is."""
 
+MOST_TIMES = 64
+"""How many times as patient a leader becomes, at most, with a peer on a slow road."""
+
 MAX_PIECES = 8
 """Most pieces of a snapshot under way to one peer."""
 
@@ -40,7 +43,7 @@ class Sending:
     if much is under way, only when nothing has moved for an election timeout.
     """
 
-    __slots__ = ("_probed", "_probing", "_still", "held", "next", "reader", "snapshot")
+    __slots__ = ("_probed", "_probing", "_still", "_times", "held", "next", "reader", "snapshot")
 
     def __init__(self, reader: SnapshotReader) -> None:
         self.reader = reader
@@ -52,6 +55,8 @@ class Sending:
         self._probed = False
         self._still = 0
         """Heartbeats since something has moved."""
+        self._times = 1
+        """How many times as patient as usual, as in `Progress`."""
 
     def piece(self, largest: int) -> int | None:
         """How many bytes from `next` on may leave now, at most `largest`; None if it must wait.
@@ -83,7 +88,10 @@ class Sending:
     def tick(self, patience: float) -> None:
         """A heartbeat has passed. `patience`: heartbeats that much may take on its way."""
         self._still += 1
-        if self._probing or self._still > (patience if self.next - self.held > MUCH else 1):
+        laden = self.next - self.held > MUCH
+        if self._probing or self._still > (patience * self._times if laden else 1):
+            if laden:
+                self._times = min(2 * self._times, MOST_TIMES)
             self.next = self.held
             self._probing = True
             self._probed = False
@@ -98,6 +106,8 @@ class Progress:
         "_inflight_bytes",
         "_older",
         "_still",
+        "_times",
+        "beat",
         "commit",
         "heard",
         "match",
@@ -122,6 +132,8 @@ class Progress:
         """It answers from another store than the member that bears its name (rule 29)."""
         self.owed = True
         """It is to be sent an append even if there are no entries for it."""
+        self.beat = False
+        """It is to be sent one without entries, which arrives although entries may not."""
         self.probing = True
         self.probed = False
         """A probe is under way; the next leaves upon its answer, or with the next heartbeat."""
@@ -132,6 +144,9 @@ class Progress:
         """The last index that was under way a heartbeat ago."""
         self._still = 0
         """Heartbeats since something has moved."""
+        self._times = 1
+        """How many times as patient as usual: who sends again what is on its way makes the way
+        longer, so each time that was in vain the peer is given twice as long."""
         self.sending: Sending | None = None
         """The snapshot that it needs first."""
 
@@ -186,6 +201,8 @@ class Progress:
             inflight = self._inflight
             while inflight and inflight[0][0] <= index:
                 self._inflight_bytes -= inflight.popleft()[1]
+            if not inflight:
+                self._times = 1
 
     def refused(self, index: int, may_fit: int) -> None:
         """An append after `index` did not fit; one after `may_fit` may.
@@ -196,6 +213,8 @@ class Progress:
         if index <= self.match or (self.probing and index != self.next - 1):
             return
         self.next = max(min(index, may_fit + 1), self.match + 1)
+        if self.laden:
+            self._times = min(2 * self._times, MOST_TIMES)
         self.probing = True
         self.probed = False
         self._inflight.clear()
@@ -207,9 +226,9 @@ class Progress:
         `patience`: heartbeats that much may take on its way.
         """
         self.probed = False
-        self.owed = True
+        self.owed = self.beat = True
         self._still += 1
-        if not self.laden or self._still > patience:
+        if not self.laden or self._still > patience * self._times:
             self._due = self._older
         self._older = self.next - 1
         if self.sending is not None:

@@ -75,10 +75,7 @@ MUTANTS = [
         Membership._settled,
         "raft.committed_in_term and raft.config_index <= raft.commit_index",
         "raft.committed_in_term",
-        (
-            restart.test_a_member_that_was_taken_in_again_is_elected_by_who_did_not_hear_of_it,
-            hand_over.test_the_target_wins_although_everyone_hears_a_live_leader,
-        ),
+        (membership.test_a_change_waits_until_the_ids_of_stores_that_were_learnt_are_committed,),
     ),
     Mutant(
         15,

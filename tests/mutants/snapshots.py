@@ -557,7 +557,7 @@ MUTANTS = [
         25,
         "a slow road is sent the same pieces over and over",
         Sending.tick,
-        "patience if self.next - self.held > MUCH else 1",
+        "patience * self._times if laden else 1",
         "1",
         (
             snapshots.test_a_heavy_snapshot_on_a_slow_road_is_sent_once,
@@ -566,9 +566,17 @@ MUTANTS = [
     ),
     Mutant(
         25,
+        "pieces on a slow road are sent again as soon as before",
+        Sending.tick,
+        "self._times = min(2 * self._times, MOST_TIMES)",
+        "pass",
+        (snapshots.test_a_snapshot_that_was_not_waited_for_long_enough_is_given_twice_as_long,),
+    ),
+    Mutant(
+        25,
         "few pieces that were lost are waited for as long as many",
         Sending.tick,
-        "patience if self.next - self.held > MUCH else 1",
+        "patience * self._times if laden else 1",
         "patience",
         (
             snapshots.test_pieces_that_were_lost_leave_again_when_nothing_moves_between_two_heartbeats,

@@ -18,6 +18,7 @@ from tests.raft import test_hand_over as hand_over
 from tests.raft import test_log as log
 from tests.raft import test_membership as membership
 from tests.raft import test_reads as reads
+from tests.raft import test_restart_and_return as restart
 from tests.raft import test_votes_and_terms as votes
 from tests.storage import test_memory as memory
 
@@ -281,7 +282,7 @@ MUTANTS = [
         Follower.on_pre_vote_reply,
         "or not message.granted\n",
         "",
-        (votes.test_a_server_that_was_cut_off_comes_back_without_deposing_anyone,),
+        (restart.test_who_loses_its_leader_alone_deposes_nobody,),
     ),
     Mutant(
         4,

@@ -648,7 +648,11 @@ def test_a_probe_that_was_lost_is_sent_again_with_the_next_heartbeat() -> None:
     hand.hear(vote_reply(B, 1))
     assert hand.only(Append, B).entries
     hand.wait(0.1)
-    assert hand.only(Append, B).entries
+    sent = hand.told(Append, B)
+    assert len(sent) == 2
+    again, heartbeat = sent
+    assert (again.prev_index, bool(again.entries)) == (heartbeat.prev_index, True)
+    assert not heartbeat.entries
 
 
 # Rule 12: heartbeats overtake entries.
@@ -723,9 +727,35 @@ def test_a_heartbeat_does_not_wait_for_heavy_entries_of_the_same_moment() -> Non
     assert [(beat.entries, beat.prev_index) for beat in beats] == [((), last)]
 
 
-def test_light_entries_are_a_heartbeat_as_well() -> None:
+def test_a_read_round_does_not_wait_for_heavy_entries_of_the_same_moment() -> None:
+    """Rule 12."""
     hand = leading()
+    last = hand.raft.last_index
+    hand.raft.read("r", hand.now)
+    hand.propose(HEAVY)
+    sent = hand.told(Append, B)
+    assert len(sent) == 2
+    heavy, question = sent
+    assert heavy.entries
+    assert (question.entries, question.prev_index) == ((), last)
+
+
+def test_a_heartbeat_does_not_wait_for_light_entries_either() -> None:
+    """Rule 12: what is on their road beside them may be heavy."""
+    hand = leading()
+    last = hand.raft.last_index
     hand.raft.tick(hand.now + 0.1)
+    hand.propose(b"x")
+    sent = hand.told(Append, B)
+    assert len(sent) == 2
+    entries, heartbeat = sent
+    assert [entry.data for entry in entries.entries] == [b"x"]
+    assert (heartbeat.entries, heartbeat.prev_index) == ((), last)
+
+
+def test_light_entries_are_a_read_round_as_well() -> None:
+    hand = leading()
+    hand.read("r")
     hand.propose(b"x")
     assert hand.only(Append, B).entries
 
@@ -766,6 +796,7 @@ class Lanes(Cluster):
 
     def __init__(self, seed: int) -> None:
         super().__init__(3, seed=seed)
+        self.road: dict[Peer, float] = {}
         self.entries: Counter[tuple[Peer, int]] = Counter()
         self.refusals = 0
 
@@ -775,7 +806,10 @@ class Lanes(Cluster):
         if isinstance(message, Append) and message.entries:
             first = message.prev_index + 1
             self.entries.update((to, first + n) for n in range(len(message.entries)))
-            self.later(0.05, partial(super().send, sender, to, message))
+            # One after the other, whatever the network adds.
+            leaves = max(self.now + 0.05, self.road.get(to, 0.0) + 0.01)
+            self.road[to] = leaves
+            self.later(leaves - self.now, partial(super().send, sender, to, message))
         else:
             super().send(sender, to, message)
 

@@ -201,3 +201,45 @@ def test_an_acknowledgement_of_what_was_known_moves_nothing() -> None:
     assert (progress.probing, progress.next, progress.inflight) == (False, 6, 1)
     progress.tick(PATIENCE)
     assert progress.due == 5
+
+
+def waits(progress: Progress) -> int:
+    """Heartbeats until what is under way is due."""
+    for beats in range(1, 100 * PATIENCE):
+        progress.tick(PATIENCE)
+        if progress.due > progress.match:
+            return beats
+    raise AssertionError("it is waited for without end")
+
+
+def test_who_was_not_waited_for_long_enough_is_given_twice_as_long() -> None:
+    """Rule 12: what is sent again on a slow road makes it slower still."""
+    progress = replicating(4)
+    for times in (1, 2, 4, 8, 16, 32, 64, 64):
+        progress.sent(5, MUCH + 1)
+        assert waits(progress) == times * PATIENCE + 1
+        # The heartbeat that has asked for it has overtaken it.
+        progress.refused(5, 4)
+        progress.accepted(4)
+
+
+def test_who_has_got_all_is_waited_for_no_longer_than_others() -> None:
+    """Rule 12."""
+    progress = replicating(4)
+    progress.sent(5, MUCH + 1)
+    progress.refused(5, 4)
+    progress.accepted(4)
+    progress.sent(5, MUCH + 1)
+    progress.accepted(5)
+    progress.sent(6, MUCH + 1)
+    assert waits(progress) == PATIENCE + 1
+
+
+def test_little_that_was_refused_asks_for_no_more_patience() -> None:
+    """Rule 12."""
+    progress = replicating(4)
+    progress.sent(5, 1)
+    progress.refused(5, 4)
+    progress.accepted(4)
+    progress.sent(5, MUCH + 1)
+    assert waits(progress) == PATIENCE + 1

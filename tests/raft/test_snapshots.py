@@ -954,6 +954,20 @@ def test_a_heavy_snapshot_of_which_nothing_arrives_is_asked_for() -> None:
     assert pieces(hand)[0] == (0, HEAVY[: 1 << 14])
 
 
+def test_a_snapshot_that_was_not_waited_for_long_enough_is_given_twice_as_long() -> None:
+    """Rule 25: each time it is asked for, what was under way is so again, behind itself."""
+    hand, taken = heavy()
+    for times in (1, 2, 4):
+        for _ in range(10 * times):
+            hand.wait(0.1)
+            assert pieces(hand) == []
+            hand.hear(accept(B, 2, 6))
+        hand.wait(0.1)
+        assert pieces(hand) == [(0, b"")]
+        hand.hear(accept(B, 2, 6), holds(C, 2, taken, 0))
+        assert len(pieces(hand)) > 1
+
+
 def test_a_heartbeat_asks_for_the_newest_if_what_its_peer_has_is_cut_off() -> None:
     """Rules 12 and 24: the log does not say any more of which term that was."""
     hand, _ = leader()

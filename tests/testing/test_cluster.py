@@ -491,7 +491,7 @@ def test_who_is_far_behind_is_sent_a_snapshot_in_pieces() -> None:
 def test_a_piece_that_is_damaged_on_its_way_is_noticed_and_the_snapshot_sent_again() -> None:
     cluster = Cluster(3, options=SMALL)
     server = behind(cluster)
-    cluster.network.faults = replace(cluster.network.faults, damage=0.3)
+    cluster.network.faults = replace(cluster.network.faults, damage=1.0)
     cluster.heal()
     cluster.run(lambda: cluster.counts["snapshots that arrived damaged"])
     cluster.network.faults = Faults()
