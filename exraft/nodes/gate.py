@@ -164,8 +164,11 @@ def dress_listener(listener: zmq.Socket[bytes], keys: Keys) -> None:
     listener.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
 
 
-def dress_connector(connector: zmq.Socket[bytes], keys: Keys, node: str) -> None:
+def dress_connector(connector: zmq.Socket[bytes], keys: Keys, node: str) -> bytes:
     """Have a socket that is going to connect show its key, and speak to `node` only.
+
+    Returns:
+        the public key by which it knows the node.
 
     Raises:
         NodeError: the node is not in the list of allowed keys.
@@ -176,3 +179,4 @@ def dress_connector(connector: zmq.Socket[bytes], keys: Keys, node: str) -> None
     connector.setsockopt(zmq.CURVE_SERVERKEY, key)
     connector.setsockopt(zmq.CURVE_PUBLICKEY, keys.own.public)
     connector.setsockopt(zmq.CURVE_SECRETKEY, keys.own.secret)
+    return key

@@ -25,6 +25,7 @@ from typing import Any, Final, Protocol
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
+from exraft.errors import NodeError
 from exraft.nodes import wire
 from exraft.nodes.address import Address, resolved
 from exraft.nodes.gate import dress_connector
@@ -60,6 +61,7 @@ TOGETHER: Final = 64
 MUCH: Final = 1024 * 1024
 """Bytes of several calls in one frame, at most."""
 
+NOT_LISTED: Final = "its public key is not in this process's list of allowed keys"
 _NO_ROOM: Final = "too much waits for it already"
 
 _EVENTS: Final = (
@@ -89,6 +91,11 @@ class Lane:
     Attributes:
         up: whether it stands.
         why: why it does not, in words.
+        rests: whether it was not used for so long that it is not tried any more.
+        closed: whether it was given up for good.
+
+    Raises:
+        zmq.ZMQError: there are no sockets left.
     """
 
     def __init__(
@@ -115,9 +122,13 @@ class Lane:
         self._places: list[str] = []
         """What its name was resolved to, and was not tried yet in this attempt."""
         self._connecting = False
-        self._attempts = 0
+        self._attempt = 0
+        """The number of the last one; none has it twice."""
+        self._failed = 0
+        """Attempts in vain since it stood."""
         self._used_at = monotonic()
-        self._closed = False
+        self.rests = False
+        self.closed = False
         made = loop.context.socket(zmq.DEALER)
         # ZeroMQ drops what has arrived when it lets go of a connection by itself, as it does with
         # IMMEDIATE, or if it is not to reconnect. So it is to, but much later than we do.
@@ -129,7 +140,11 @@ class Lane:
         made.setsockopt(zmq.IPV6, 1)
         made.setsockopt(zmq.CONNECT_TIMEOUT, CONNECT_MS)
         set_common(made)
-        monitor = made.get_monitor_socket(_EVENTS)
+        try:
+            monitor = made.get_monitor_socket(_EVENTS)
+        except zmq.ZMQError:
+            made.close()
+            raise
         # Full, it would hold up the thread that serves all connections.
         monitor.setsockopt(zmq.RCVHWM, 0)
         self.shared = loop.share(made, receive, one_way=one_way)
@@ -147,23 +162,22 @@ class Lane:
 
     def want(self) -> None:
         """It is used: try to connect, if that was given up meanwhile."""
-        idle = monotonic() - self._used_at > self._unused
         self._used_at = monotonic()
-        if idle and not self.up:
+        if self.rests and not self.up:
+            self.rests = False
             self._loop.call_soon(self._connect)
 
     # In the node's thread.
 
     def _connect(self) -> None:
-        if self.up or self._connecting or self._closed:
+        if self.up or self._connecting or self.closed:
             return
         self._connecting = True
-        self._attempts += 1
-        attempt = self._attempts
+        self._attempt += 1
+        attempt = self._attempt
         self._loop.call_later(STUCK, lambda: self._is_stuck(attempt))
-        self._key = self._keys.key_of(self._name)
-        if self._key is None:
-            self._has_failed("its public key is not in this process's list of allowed keys")
+        if self._keys.key_of(self._name) is None:
+            self._has_failed(NOT_LISTED)
             return
         if _is_numeric(self._address.host):
             self._places = [str(self._address)]
@@ -186,23 +200,27 @@ class Lane:
         self._loop.call_soon(lambda: self._resolved(attempt, places))
 
     def _not_resolved(self, attempt: int, why: str) -> None:
-        if attempt == self._attempts:
+        if attempt == self._attempt:
             self._has_failed(why)
 
     def _resolved(self, attempt: int, places: list[str]) -> None:
-        if attempt == self._attempts and self._connecting:
+        if attempt == self._attempt and self._connecting:
             self._places = places
             self._connect_to_next()
 
     def _connect_to_next(self) -> None:
         place = self._places.pop(0)
-        with self.lock:
-            if self.shared.closed:
-                return
-            made = self.shared.socket
-            dress_connector(made, self._keys, self._name)
-            self._endpoint = f"tcp://{place}"
-            made.connect(self._endpoint)
+        try:
+            with self.lock:
+                if self.shared.closed:
+                    return
+                made = self.shared.socket
+                self._key = dress_connector(made, self._keys, self._name)
+                self._endpoint = f"tcp://{place}"
+                made.connect(self._endpoint)
+        except NodeError:
+            # It was taken out of the list this moment.
+            self._has_failed(NOT_LISTED)
 
     def look_at_key(self) -> None:
         """The list of keys was changed: who is not in it any more is not spoken to either."""
@@ -210,7 +228,7 @@ class Lane:
             self._is_lost()
 
     def _is_stuck(self, attempt: int) -> None:
-        if attempt == self._attempts and self._connecting:
+        if attempt == self._attempt and self._connecting:
             self._has_failed("the attempt to connect has led to nothing")
 
     def _on_event(self, parts: list[bytes]) -> None:
@@ -240,38 +258,46 @@ class Lane:
             self._has_failed("nothing answers there: is the node started?")
 
     def _stands(self) -> None:
+        if self._keys.key_of(self._name) != self._key:
+            # A handshake may be held up until the list was looked at.
+            self._has_failed(NOT_LISTED)
+            return
         with self.lock:
             self._connecting = False
-            self._attempts = 0
+            self._failed = 0
             self.up = True
         self.on_up()
 
     def _is_lost(self) -> None:
-        # What came before the end was heard may not have been received yet.
-        while self.shared.drain():
-            pass
-        self.why = "the connection was lost"
-        with self.lock:
-            self.up = False
-        self._let_go()
-        self.on_lost()
-        self._retry()
+        try:
+            # What came before the end was heard may not have been received yet.
+            while self.shared.drain():
+                pass
+        finally:
+            self.why = "the connection was lost"
+            self._used_at = monotonic()
+            with self.lock:
+                self.up = False
+            self._let_go()
+            self.on_lost()
+            self._retry()
 
     def _has_failed(self, why: str) -> None:
         if not self._connecting:
             return
         self._connecting = False
+        self._failed += 1
         self.why = why
         self._let_go()
         if self._places:
-            attempt = self._attempts
+            attempt = self._attempt
             self._loop.call_later(FIRST_RETRY, lambda: self._try_next(attempt))
         else:
             self.on_failed()
             self._retry()
 
     def _try_next(self, attempt: int) -> None:
-        if attempt == self._attempts and not self._closed:
+        if attempt == self._attempt and not self.closed:
             self._connecting = True
             self._connect_to_next()
 
@@ -285,13 +311,15 @@ class Lane:
             self._endpoint = None
 
     def _retry(self) -> None:
-        if monotonic() - self._used_at <= self._unused:
-            pause = min(LAST_RETRY, FIRST_RETRY * 2 ** min(self._attempts, 10))
-            self._loop.call_later(pause * random.uniform(0.5, 1.0), self._connect)
+        if monotonic() - self._used_at > self._unused:
+            self.rests = True
+            return
+        pause = min(LAST_RETRY, FIRST_RETRY * 2 ** min(self._failed, 10))
+        self._loop.call_later(pause * random.uniform(0.5, 1.0), self._connect)
 
     def close(self, linger: float) -> None:
-        self._closed = True
         with self.lock:
+            self.closed = True
             self.up = False
             with suppress(zmq.ZMQError):
                 self.shared.socket.disable_monitor()
@@ -378,14 +406,14 @@ class CallLane(Lane):
                 self._is_down()
             return True
         with self.lock:
-            if self._closed or len(waiting) >= MOST_WAITING:
+            if self.closed or len(waiting) >= MOST_WAITING:
                 return False
             waiting.append(call)
         self.want()
         return True
 
     def _is_down(self) -> None:
-        if self._closed:
+        if self.closed:
             self.on_failed()
         else:
             self.want()

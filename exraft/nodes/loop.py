@@ -49,6 +49,7 @@ AWAKE: Final = 0.0002
 """Seconds that a thread which waits for what comes soon stays awake."""
 SOON: Final = 0.001
 """Seconds after which it did not come soon."""
+MOST_SOCKETS: Final = 16_384
 BATCH: Final = 256
 """Messages that one socket is received from before the others have their turn."""
 
@@ -139,6 +140,8 @@ class Loop:
 
     def __init__(self) -> None:
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        # Three for each connection; what it does without being told is 1023.
+        self.context.set(zmq.MAX_SOCKETS, MOST_SOCKETS)
         self.faults = 0
         self._selector = selectors.DefaultSelector()
         self._soon: deque[Callable[[], object]] = deque()
