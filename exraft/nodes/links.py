@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from time import monotonic
 from typing import Any, Final, Protocol
+
+import zmq
 
 from exraft.names import Peer
 from exraft.nodes import wire
@@ -29,6 +32,9 @@ from exraft.raft.messages import Append, Install
 
 logger = logging.getLogger("exraft.nodes")
 
+STOPPED: Final = "this process's node was stopped"
+OVERDUE: Final = 0.02
+"""Seconds after which answers are sent although the turn of their server has not ended."""
 LOOK_AGAIN: Final = 1.0
 """Seconds between two looks at whether everybody who is connected is still admitted."""
 ROOM_CONTROL: Final = 1_000
@@ -73,24 +79,30 @@ class Link:
         return lane.send(wire.split(wire.encode(self._name, parcels)))
 
     def ask(self, call: Asked) -> bool:
-        lane = self.calls
-        if lane is None:
-            lane = self._make_calls()
-        return lane.ask(call)
+        while True:
+            lane = self.calls
+            if lane is None:
+                lane = self._make_calls()
+            if lane.ask(call):
+                return True
+            if not lane.closed:
+                return False
+            # It was let go of this moment.
 
     def cancel(self, call_id: int) -> None:
-        if self.calls is not None:
-            self.calls.cancel(call_id)
+        lane = self.calls
+        if lane is not None:
+            lane.cancel(call_id)
 
     def _make_control(self) -> Lane:
-        with self._lock:
+        with self._lock, self._making():
             if self.control is None:
                 self.control = _Control(self, self._links, self._name, self._address)
             return self.control
 
     def _make_entries(self) -> Lane:
         links = self._links
-        with self._lock:
+        with self._lock, self._making():
             if self.entries is None:
                 self.entries = Lane(
                     links.loop,
@@ -104,13 +116,44 @@ class Link:
 
     def _make_calls(self) -> CallLane:
         links = self._links
-        with self._lock:
+        with self._lock, self._making():
             if self.calls is None:
                 self.calls = CallLane(links.loop, self._name, self._address, links.keys, ROOM_CALLS)
             return self.calls
 
+    @contextmanager
+    def _making(self) -> Iterator[None]:
+        """Whoever makes a lane, with the lock held, is told in words why there can be none."""
+        if self._closed:
+            raise OSError(STOPPED)
+        try:
+            yield
+        except zmq.ZMQError as error:
+            raise OSError(f"this process has no socket left for it ({error})") from None
+
     def lanes(self) -> list[Lane]:
         return [lane for lane in (self.control, self.entries, self.calls) if lane is not None]
+
+    def tidy(self) -> None:
+        """In the node's thread: let go of what nobody has used for long, and does not stand."""
+        with self._lock:
+            resting = [lane for lane in self.lanes() if lane.rests and not lane.up]
+            if self.control in resting:
+                self.control = None
+            if self.entries in resting:
+                self.entries = None
+            if self.calls in resting:
+                self.calls = None
+        for lane in resting:
+            lane.close(0.0)
+
+    def close(self, linger: float) -> None:
+        """For good: nothing is made again."""
+        with self._lock:
+            self._closed = True
+            lanes = self.lanes()
+        for lane in lanes:
+            lane.close(linger)
 
     @property
     def state(self) -> str:
@@ -141,11 +184,28 @@ class _Control(Lane):
             lost()
 
 
-class _Held(threading.local):
-    """What the servers of this thread have to send at the next flush; None outside of a turn."""
+class _Held:
+    """What one server has to send at its next flush.
 
-    messages: dict[tuple[str, bool], list[wire.Parcel]] | None = None
-    answers: dict[Route, list[wire.Parcel]]
+    Attributes:
+        lock: for the answers, which others send if that flush does not come.
+    """
+
+    def __init__(self) -> None:
+        self.messages: dict[tuple[str, bool], list[wire.Parcel]] = {}
+        self.answers: dict[Route, list[wire.Parcel]] = {}
+        self.lock = threading.Lock()
+
+    def take_answers(self) -> dict[Route, list[wire.Parcel]]:
+        with self.lock:
+            answers, self.answers = self.answers, {}
+        return answers
+
+
+class _Mine(threading.local):
+    """What the server of this thread holds back; None in a thread without one."""
+
+    held: _Held | None = None
 
 
 class Links:
@@ -162,10 +222,13 @@ class Links:
         self.listener: Listener | None = None
         self._links: dict[str, Link] = {}
         self._lock = threading.Lock()
-        self._servers = 0
+        self._closed = False
+        self._servers: list[_Held] = []
+        self._overdue = False
+        """Whether a look at answers that are held back is to come."""
         self._revision = keys.revision()
         loop.call_soon(self.watch_keys)
-        self._held = _Held()
+        self._mine = _Mine()
         self._seldom = Seldom(logger, 5.0)
 
     def to(self, node: str) -> Link:
@@ -173,11 +236,14 @@ class Links:
 
         Raises:
             ValueError: `node` is no address.
+            OSError: there are no connections any more.
         """
         link = self._links.get(node)
         if link is None:
             address = parse(node)
             with self._lock:
+                if self._closed:
+                    raise OSError(STOPPED)
                 link = self._links.get(node)
                 if link is None:
                     link = self._links[node] = Link(self, node, address)
@@ -185,16 +251,18 @@ class Links:
 
     def watch_keys(self) -> None:
         """In the node's thread, now and then: who is not admitted any more is cut off."""
+        with self._lock:
+            links = list(self._links.values())
         revision = self.keys.revision()
         if revision != self._revision:
             self._revision = revision
             if self.listener is not None:
                 self.listener.admit_anew()
-            with self._lock:
-                links = list(self._links.values())
             for link in links:
                 for lane in link.lanes():
                     lane.look_at_key()
+        for link in links:
+            link.tidy()
         self.loop.call_later(LOOK_AGAIN, self.watch_keys)
 
     def states(self) -> dict[str, str]:
@@ -215,10 +283,11 @@ class Links:
     def send(self, sender: Peer, to: Peer, message: Message) -> None:
         kind = type(message)
         entries = kind is Install or (kind is Append and bool(message.entries))  # type: ignore[union-attr]
-        held = self._held.messages
-        if held is None:
+        mine = self._mine.held
+        if mine is None:
             self._send(to.node, [wire.Post(to.name, message)], entries=entries)
             return
+        held = mine.messages
         key = (to.node, entries)
         parcels = held.get(key)
         if parcels is None:
@@ -229,8 +298,8 @@ class Links:
     def _send(self, node: str, parcels: list[wire.Parcel], *, entries: bool) -> None:
         try:
             sent = self.to(node).send(parcels, entries=entries)
-        except ValueError:
-            # A member from before there were nodes, such as nonode@nohost.
+        except (ValueError, OSError):
+            # A member from before there were nodes, such as nonode@nohost; or no socket is left.
             sent = False
         if sent:
             self.counts.sent += 1
@@ -245,7 +314,7 @@ class Links:
         would have to wait for what it does in between.
         """
         loop = self.loop
-        if self._servers != 1 or seconds <= 0.0 or not mailbox.empty() or not loop.take_turn():
+        if len(self._servers) != 1 or seconds <= 0.0 or not mailbox.empty() or not loop.take_turn():
             return mailbox.get(seconds)
         until = monotonic() + seconds
         mailbox.on_put = loop.ring
@@ -261,28 +330,27 @@ class Links:
         return mailbox.get(0.0)
 
     def hold(self) -> None:
+        held = self._mine.held = _Held()
         with self._lock:
-            self._servers += 1
-        self._held.messages = {}
-        self._held.answers = {}
+            self._servers.append(held)
 
     def flush(self) -> None:
-        held = self._held
+        held = self._mine.held
+        if held is None:
+            return
         if held.messages:
             messages, held.messages = held.messages, {}
             for (node, entries), parcels in messages.items():
                 self._send(node, parcels, entries=entries)
-        if held.messages is not None and held.answers:
-            answers, held.answers = held.answers, {}
-            for route, parcels in answers.items():
-                self._answer(route, parcels)
+        if held.answers:
+            self._answer_all(held)
 
     def release(self) -> None:
         self.flush()
-        if self._held.messages is not None:
+        held, self._mine.held = self._mine.held, None
+        if held is not None:
             with self._lock:
-                self._servers -= 1
-        self._held.messages = None
+                self._servers.remove(held)
 
     def reaches(self, node_name: str) -> bool:
         try:
@@ -294,23 +362,51 @@ class Links:
     def watch(self, node_name: str, lost: Callable[[], object]) -> Callable[[], object]:
         if not self.reaches(node_name):
             return lambda: None
-        watchers = self.to(node_name).lost
+        try:
+            watchers = self.to(node_name).lost
+        except OSError:
+            return lambda: None
         watchers.append(lost)
-        return lambda: watchers.remove(lost)
+
+        def end() -> None:
+            # Who has hung, and has been left behind, may come to it late.
+            with suppress(ValueError):
+                watchers.remove(lost)
+
+        return end
 
     # Answers.
 
     def answer(self, route: Route, parcel: wire.Parcel) -> None:
-        """Answer who has asked: at once, or at the end of the turn of the server that answers."""
-        held = self._held
-        if held.messages is None:
+        """Answer who has asked: at once, or at the end of the turn of the server that answers.
+
+        That turn may be long, if the next command is, or never end: then the node's thread does.
+        """
+        held = self._mine.held
+        if held is None:
             self._answer(route, [parcel])
             return
-        parcels = held.answers.get(route)
-        if parcels is None:
-            held.answers[route] = [parcel]
-        else:
-            parcels.append(parcel)
+        with held.lock:
+            parcels = held.answers.get(route)
+            if parcels is None:
+                held.answers[route] = [parcel]
+            else:
+                parcels.append(parcel)
+        if not self._overdue:
+            self._overdue = True
+            self.loop.call_soon(partial(self.loop.call_later, OVERDUE, self._answer_overdue))
+
+    def _answer_overdue(self) -> None:
+        """In the node's thread."""
+        self._overdue = False
+        with self._lock:
+            servers = list(self._servers)
+        for held in servers:
+            self._answer_all(held)
+
+    def _answer_all(self, held: _Held) -> None:
+        for route, parcels in held.take_answers().items():
+            self._answer(route, parcels)
 
     def _answer(self, route: Route, parcels: list[wire.Parcel]) -> None:
         if self.listener is not None:
@@ -319,7 +415,7 @@ class Links:
     def close(self, linger: float) -> None:
         """In the node's thread, or when it has ended."""
         with self._lock:
+            self._closed = True
             links = list(self._links.values())
         for link in links:
-            for lane in link.lanes():
-                lane.close(linger)
+            link.close(linger)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
+from functools import partial
 from typing import Final, Protocol
 
 import zmq
@@ -30,6 +31,8 @@ ROOM: Final = 100_000
 """Frames that may wait for one connection, either way."""
 BACKLOG: Final = 512
 REBIND: Final = 0.05
+PATIENT: Final = 20
+"""Attempts to listen again after which it is told that they fail."""
 
 _REFUSED: Final = (
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
@@ -107,9 +110,11 @@ class Listener:
     def answer(self, route: Route, parcels: list[wire.Parcel]) -> None:
         """Send answers to who has asked; from any thread."""
         parts = [route, *wire.split(wire.encode("", parcels))]
+        # Once: another one may take its place.
+        shared = self._shared
         try:
-            with self._shared.lock:
-                sent = not self._shared.closed and self._shared.send(parts)
+            with shared.lock:
+                sent = not shared.closed and shared.send(parts)
         except zmq.ZMQError:
             # Who has asked is gone.
             sent = False
@@ -162,7 +167,7 @@ class Listener:
     def _redirect(self, route: Route, frame: wire.Frame) -> None:
         """An address may become another node's: what is meant for the old one is not for it."""
         self._seldom.log(
-            logging.WARNING, "what was meant for the node %s has come to %s", frame.to, self._name
+            logging.WARNING, "what was meant for the node %.100s has come to %s", frame.to, self._name
         )
         wrong = [
             wire.Misaddressed(parcel.id, self._name)
@@ -191,17 +196,20 @@ class Listener:
             self._name,
         )
         self._close_sockets(0.0)
-        self._listen_again()
+        self._listen_again(0)
 
-    def _listen_again(self) -> None:
+    def _listen_again(self, failed: int) -> None:
         """As soon as ZeroMQ has let go of the old socket, which it does when it likes."""
         if self._closed:
             return
         try:
             self._shared, self._monitor = self._listen()
         except NodeError as error:
-            self._seldom.log(logging.WARNING, str(error))
-            self._loop.call_later(REBIND, self._listen_again)
+            if failed >= PATIENT:
+                self._seldom.log(logging.WARNING, "%s", error)
+            self._loop.call_later(REBIND, partial(self._listen_again, failed + 1))
+        else:
+            logger.info("%s listens again", self._name)
 
     def _close_sockets(self, linger: float) -> None:
         with self._shared.lock:

@@ -57,12 +57,13 @@ class Asked:
         """
         try:
             link = self._links.to(self._peer.node)
-        except ValueError as error:
+            # Not a method of this call's: a reply that leads back to itself would be the garbage
+            # collector's.
+            self._call.reply.cancel = partial(link.cancel, self.parcel.id)
+            taken = link.ask(self)
+        except (ValueError, OSError) as error:
             raise NodeUnreachable(self._peer, self._peer.node, str(error)) from None
-        # Not a method of this call's: a reply that leads back to itself would be the garbage
-        # collector's.
-        self._call.reply.cancel = partial(link.cancel, self.parcel.id)
-        if not link.ask(self):
+        if not taken:
             raise Overloaded()
 
     def take(self) -> bool:

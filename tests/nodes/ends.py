@@ -51,15 +51,15 @@ class End:
     """What a process has that is a node, or calls some."""
 
     def __init__(self, keys: Keys) -> None:
-        self._running = _Running(keys)
+        self.running = _Running(keys)
 
     def listen(self, name: str, place: str | None = None) -> End:
         """Be the node `name`, reached at `place`."""
-        self._running.listen(name, [parse(place or name)])
+        self.running.listen(name, [parse(place or name)])
         return self
 
     def start(self) -> End:
-        self._running.loop.start()
+        self.running.loop.start()
         return self
 
     def call(self, node: str, server: str = SERVER) -> str:
@@ -67,7 +67,7 @@ class End:
         call = Ask(Reply(), "ping")
         call.reply.server = Peer(server, node)
         try:
-            self._running.ask(call.reply.server, call)
+            self.running.ask(call.reply.server, call)
             return str(call.wait(LIMIT))
         except ExRaftError as error:
             return str(error)
@@ -81,7 +81,7 @@ class End:
         wait_until(lambda: why in self.call(node), f"{node} is out of reach: {why}")
 
     def close(self) -> None:
-        self._running.close(0.0)
+        self.running.close(0.0)
 
 
 @contextmanager
