@@ -22,6 +22,8 @@ from exraft.client import Client
 from exraft.describe import describe_context
 from exraft.distribution import connect
 from exraft.errors import (
+    CallTimeout,
+    NotSerialisable,
     Redirect,
     ServerNotFound,
     machines_own,
@@ -38,6 +40,8 @@ UNKNOWN: Final = 3
 """It failed, and may have been done, or may yet be: look before it is repeated."""
 REFUSED: Final = 4
 """The state machine was asked, and raised: to repeat it is to hear the same."""
+LAST: Final = 1.0
+"""Seconds left in which an attempt may be over before it has failed."""
 AGAIN: Final = 0.1
 """Seconds until a server that was not there is looked for again."""
 
@@ -150,14 +154,21 @@ def _read(asked: Asked) -> Any:
 def _await_leader(asked: Asked) -> Peer:
     """Who waits for a leader, waits for the server as well: it may be about to be started."""
     deadline = monotonic() + asked.timeout
+    missing: ServerNotFound | None = None
     while True:
         remaining = max(0.0, deadline - monotonic())
         try:
             return ExRaft.await_leader(asked.server, remaining)
-        except ServerNotFound:
+        except ServerNotFound as error:
             if remaining <= AGAIN:
                 raise
+            missing = error
             sleep(AGAIN)
+        except CallTimeout:
+            if missing is not None and remaining < LAST:
+                # There was no time left to hear it once more.
+                raise missing from None
+            raise
 
 
 def _transfer(asked: Asked) -> Peer:
@@ -293,7 +304,7 @@ def _failed(error: Exception, *, as_json: bool) -> int:
             "error": type(error).__name__,
             "message": str(error),
             "reason": plain(getattr(error, "reason", None)),
-            "maybe_applied": status == UNKNOWN,
+            "maybe_applied": maybe_applied(error),
             "refused_by_machine": status == REFUSED,
         }
         print(json.dumps(about, ensure_ascii=False), file=sys.stderr)
@@ -313,8 +324,9 @@ _VERDICTS = {
 
 
 def _status(error: Exception) -> int:
-    if machines_own(error):
+    if machines_own(error) and not isinstance(error, NotSerialisable):
         return REFUSED
+    # Of a reply that can't be read, too: the command was applied.
     return UNKNOWN if maybe_applied(error) else NOT_DONE
 
 

@@ -61,11 +61,17 @@ def use(name: str, *, reads_pickles: bool = False) -> None:
     Raises:
         ValueError: there is no such codec; the message lists them.
     """
-    global _plain, _unpickle
+    global _plain, _unpickle, _chosen
     if name not in CODECS:
         raise ValueError(f"there is no codec {name!r}: use one of {', '.join(CODECS)}")
     _plain = _PLAIN.get(name)
     _unpickle = _loads if _plain is None or reads_pickles else _refuse_pickle
+    _chosen = True
+
+
+def chosen() -> bool:
+    """Say whether this process was told which codec to use."""
+    return _chosen
 
 
 def in_use() -> str:
@@ -402,6 +408,7 @@ _READERS: Final[dict[bytes, Callable[[memoryview], Any]]] = {
     b"J": msgspec.json.Decoder(tuple).decode,
 }
 
+_chosen = False
 _plain: _Plain | None = None
 """The codec in use; None for pickle."""
 _unpickle: Callable[[bytes], Any] = _loads

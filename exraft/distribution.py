@@ -21,6 +21,7 @@ from exraft.actors.spec import supervisor_name
 from exraft.actors.transport import local
 from exraft.errors import NodeError, NodeUnreachable
 from exraft.names import LOCAL_NODE, Peer, node, set_node
+from exraft.supervision import at_exit
 
 if TYPE_CHECKING:
     from exraft.nodes.address import Address
@@ -364,8 +365,12 @@ def _places(address: Address, bind: str | None, *, anywhere: bool) -> list[Addre
 
 
 def _use(codec: str | None) -> None:
-    name = codec if codec is not None else os.environ.get("EXRAFT_CODEC")
-    if name is not None:
+    """What is named; or what the environment says, if the program has chosen nothing."""
+    name = codec
+    if name is None and not codecs.chosen():
+        name = os.environ.get("EXRAFT_CODEC")
+    # To name the same again does not take back that pickles are read.
+    if name is not None and name != codecs.in_use():
         codecs.use(name)
 
 
@@ -381,18 +386,19 @@ def _check_no_servers(what: str) -> None:
 
 
 def _no_zmq() -> NodeError:
-    return NodeError("nodes need pyzmq: pip install 'exraft[nodes]'")
+    return NodeError("nodes need pyzmq: pip install pyzmq")
 
 
 _registered: set[int] = set()
 
 
 def _at_the_end() -> None:
-    """Before the trees' own hook, so that it runs after it: they say goodbye through us."""
+    """After the trees' own hook has run: they say goodbye through us."""
     pid = os.getpid()
     if pid not in _registered:
         _registered.add(pid)
         atexit.register(_stop)
+        at_exit.stay_first()
 
 
 def _forget_all() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from exraft import cli, distribution
+from exraft import cli, codec, distribution
 from tests.helpers import LIMIT
 from tests.serving import COOKIE, Service, free_nodes, serving
 
@@ -148,6 +148,24 @@ def test_who_waits_for_a_leader_waits_for_its_server() -> None:
 
 
 # What fails.
+
+
+def test_who_waits_in_vain_is_told_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    [node] = free_nodes()
+    assert status_of("call", node, ":raft8", "await-leader", "--timeout", "0.5") == 1
+    assert "nothing answers there: is the node started?" in capsys.readouterr().err
+
+
+def test_a_write_whose_reply_can_not_be_read_may_have_been_done(
+    call: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who took it for refused would repeat it."""
+    try:
+        assert call("write", '"/c"', "--no-follow", "--json", "--codec", "msgpack") == 3
+    finally:
+        codec.use("pickle")
+    about = json.loads(capsys.readouterr().err)
+    assert (about["maybe_applied"], about["refused_by_machine"]) == (True, False)
 
 
 @pytest.mark.parametrize(

@@ -405,6 +405,8 @@ def _read(path: Path, forbidden: int, verb: str) -> bytes:
             found = os.fstat(number)
             if not stat.S_ISREG(found.st_mode):
                 raise NodeError(f"{path} is no file")
+            if hasattr(os, "geteuid") and found.st_uid not in (0, os.geteuid()):
+                raise NodeError(f"{path} is another user's: chown it to the one who runs this")
             # Where there are no such bits, others are kept out by other means.
             if sys.platform != "win32" and found.st_mode & forbidden:
                 raise NodeError(
@@ -446,7 +448,7 @@ def _require_curve() -> None:
     try:
         import zmq
     except ImportError:
-        raise NodeError("nodes need pyzmq: pip install 'exraft[nodes]'") from None
+        raise NodeError("nodes need pyzmq: pip install pyzmq") from None
     if not zmq.has("curve"):
         raise NodeError(
             "the pyzmq that is installed can't encrypt (it was built without CURVE):"

@@ -167,7 +167,10 @@ class Listener:
     def _redirect(self, route: Route, frame: wire.Frame) -> None:
         """An address may become another node's: what is meant for the old one is not for it."""
         self._seldom.log(
-            logging.WARNING, "what was meant for the node %.100s has come to %s", frame.to, self._name
+            logging.WARNING,
+            "what was meant for the node %.100s has come to %s",
+            frame.to,
+            self._name,
         )
         wrong = [
             wire.Misaddressed(parcel.id, self._name)

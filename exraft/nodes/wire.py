@@ -21,7 +21,7 @@ from exraft.raft import Message
 
 PROTOCOL: Final = 1
 """The version that is spoken here. What another one says is refused."""
-PART: Final = 256 * 1024
+PART: Final = 64 * 1024
 """Bytes of a frame's part, at most."""
 LARGEST_PART: Final = PART + 1024
 """Bytes, encrypted: what is announced to be longer ends the connection."""

@@ -62,7 +62,7 @@ class Readers:
             return b""
         try:
             data = reader.read(max(0, offset), min(size, PIECE))
-        except OSError as error:
+        except (OSError, ValueError, OverflowError) as error:
             reader.close()
             raise SnapshotFailed(f"the snapshot can't be read: {error}") from None
         with self._lock:

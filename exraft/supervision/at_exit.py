@@ -67,6 +67,14 @@ def install() -> None:
         atexit.register(_at_exit, pid)
 
 
+def stay_first() -> None:
+    """Be called before what was registered meanwhile: trees say goodbye through it."""
+    pid = os.getpid()
+    if pid in _installed:
+        atexit.unregister(_at_exit)
+        atexit.register(_at_exit, pid)
+
+
 def _at_exit(pid: int) -> None:
     if os.getpid() == pid:
         for ref in stop_all(PATIENCE):

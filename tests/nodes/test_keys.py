@@ -406,7 +406,7 @@ def test_a_directory_that_is_missing_is_refused(tmp_path: Path) -> None:
 
 def test_without_pyzmq_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "zmq", None)
-    with pytest.raises(NodeError, match=r"pip install 'exraft\[nodes\]'"):
+    with pytest.raises(NodeError, match=r"pip install pyzmq"):
         keys.new_pair()
 
 
@@ -416,3 +416,11 @@ def test_a_pyzmq_that_can_not_encrypt_is_refused(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(zmq, "has", lambda capability: capability != "curve")
     with pytest.raises(NodeError, match="without CURVE"):
         CookieKeys("of-nobody-else-0123456789")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="gives files away")
+def test_a_file_of_another_user_is_refused(directory: Directory) -> None:
+    directory.allow(line(directory.own, "db-1:7001"))
+    os.chown(directory.path / keys.ALLOWED, 4711, 4711)
+    with pytest.raises(NodeError, match="is another user's"):
+        directory.keys()
